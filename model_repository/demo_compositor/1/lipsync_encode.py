@@ -1,0 +1,111 @@
+"""Frames to JPEG and to H.264 access units."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+FPS = 25
+PRESETS = (
+    "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow",
+)  # fmt: skip
+
+
+class OptionError(ValueError):
+    """The caller's fault: becomes INVALID_ARG."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a request may ask of the encoders, as Triton request parameters.
+
+    Attributes:
+        crf: H.264 quality, 0 (lossless) to 51.
+        preset: x264's speed preset.
+        jpeg_quality: 1 to 100.
+    """
+
+    crf: int = 20
+    preset: str = "veryfast"
+    jpeg_quality: int = 90
+
+    @classmethod
+    def parse(cls, parameters: dict[str, Any]) -> Options:
+        """Options of a request; parameters of other names are not ours and are left alone.
+
+        Raises:
+            OptionError: says what was expected and what came.
+        """
+        preset = parameters.get("preset", cls.preset)
+        if preset not in PRESETS:
+            raise OptionError(f"parameter preset must be one of {', '.join(PRESETS)}, got {preset!r}")
+        return cls(
+            crf=_integer(parameters, "crf", cls.crf, 0, 51),
+            preset=preset,
+            jpeg_quality=_integer(parameters, "jpeg_quality", cls.jpeg_quality, 1, 100),
+        )
+
+
+def _integer(parameters: dict[str, Any], name: str, default: int, low: int, high: int) -> int:
+    value = parameters.get(name, default)
+    try:
+        number = int(value)
+    except (TypeError, ValueError):
+        number = low - 1
+    if isinstance(value, bool | float) or not low <= number <= high:
+        raise OptionError(f"parameter {name} must be an integer from {low} to {high}, got {value!r}")
+    return number
+
+
+def jpeg(frame: NDArray[np.uint8], quality: int) -> bytes:
+    """One JPEG of a uint8 (H, W, 3) BGR frame."""
+    ok, data = cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not ok:
+        raise RuntimeError("OpenCV could not encode a frame as JPEG")
+    return bytes(data)
+
+
+def h264(frames: Iterable[NDArray[np.uint8]], options: Options) -> list[bytes]:
+    """One Annex-B access unit a frame; the first is an IDR with SPS and PPS, none is a B-frame.
+
+    Args:
+        frames: uint8 (H * 3 / 2, W) I420, BT.601, limited range.
+        options: crf and preset.
+    """
+    units: list[bytes] = []
+    context: av.VideoCodecContext | None = None
+    for n, picture in enumerate(frames):
+        if context is None:
+            context = _encoder(picture.shape[1], picture.shape[0] * 2 // 3, options)
+        frame = av.VideoFrame.from_ndarray(picture, format="yuv420p")
+        frame.pts = n
+        units.extend(bytes(packet) for packet in context.encode(frame))
+    if context is not None:
+        units.extend(bytes(packet) for packet in context.encode(None))
+    return units
+
+
+def _encoder(width: int, height: int, options: Options) -> av.VideoCodecContext:
+    context = av.CodecContext.create("libx264", "w")
+    if not isinstance(context, av.VideoCodecContext):
+        raise RuntimeError("FFmpeg's libx264 is not a video encoder here")
+    context.width, context.height = width, height
+    context.pix_fmt = "yuv420p"
+    context.time_base = Fraction(1, FPS)
+    context.framerate = Fraction(FPS)
+    context.options = {
+        "preset": options.preset,
+        "tune": "zerolatency",  # one unit out for every frame in: no look-ahead, no reordering
+        "crf": str(options.crf),
+        # One IDR a request; parallelism comes from requests, not from slicing a frame.
+        "x264-params": "keyint=infinite:scenecut=0:bframes=0:threads=1:sliced-threads=0"
+        ":colorprim=smpte170m:transfer=smpte170m:colormatrix=smpte170m:range=tv",
+    }
+    return context

@@ -1,0 +1,172 @@
+"""The avatar's frames: the pack on disk, the backgrounds in memory, and the paste of a patch.
+
+frames.npz (numpy, no pickles), written by `lipsync-avatar`:
+    images   uint8 [bytes]   every full frame as JPEG or PNG, one after the other
+    offsets  int64 [K + 1]   where each begins
+    rects    int32 [K, 4]    face rectangle x1, y1, x2, y2, inside the frame
+    size     int32 [2]       width, height
+    masks, mask_offsets      optional: one PNG a frame, of the rectangle's size, 255 where the original stays
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+
+CROP = 328  # pixels: the square a rectangle is resized to
+BORDER = 4  # pixels of the crop around the generator's 320x320 that stay original
+
+
+class Background(NamedTuple):
+    """A frame ready for H.264.
+
+    Attributes:
+        i420: uint8 (H * 3 / 2, W), BT.601, limited range; H and W rounded down to even.
+        region: uint8 (h, w, 3) BGR, the part of the frame at `box`.
+        box: x1, y1, x2, y2, even: the face rectangle grown to whole chroma samples.
+    """
+
+    i420: Image
+    region: Image
+    box: tuple[int, int, int, int]
+
+
+class AvatarFrames:
+    """Random access to an avatar's frames, with as many kept decoded as the budget allows.
+
+    The order is a ping-pong over all frames, so a least-recently-used cache would always miss: the first
+    frames asked for stay, the others are decoded each time they come up.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], cache_bytes: int) -> None:
+        with np.load(path, allow_pickle=False) as pack:
+            self._images: Image = pack["images"]
+            self._offsets = pack["offsets"].tolist()
+            self.rects: list[tuple[int, int, int, int]] = [tuple(r) for r in pack["rects"].tolist()]
+            self.width, self.height = pack["size"].tolist()
+            self._masks: Image | None = pack["masks"] if "masks" in pack else None
+            self._mask_offsets = pack["mask_offsets"].tolist() if "masks" in pack else []
+        self._left = cache_bytes
+        self._bgr: dict[int, Image] = {}
+        self._i420: dict[int, Background] = {}
+
+    def __len__(self) -> int:
+        return len(self.rects)
+
+    def at(self, pose: int) -> int:
+        """Frame shown at a position of the endless ping-pong, which starts at frame 1 (contract)."""
+        last = len(self) - 1
+        if last == 0:
+            return 0
+        p = (pose + 1) % (2 * last)
+        return p if p <= last else 2 * last - p
+
+    def bgr(self, k: int) -> Image:
+        """Frame k, uint8 (H, W, 3) BGR; not to be written to."""
+        frame = self._bgr.get(k)
+        if frame is None:
+            frame = self._decode(k)
+            if self._keep(frame.nbytes):
+                self._bgr[k] = frame
+        return frame
+
+    def background(self, k: int) -> Background:
+        """Frame k for H.264; not to be written to."""
+        background = self._i420.get(k)
+        if background is None:
+            frame = self._bgr[k] if k in self._bgr else self._decode(k)
+            width, height = self.width & ~1, self.height & ~1
+            x1, y1, x2, y2 = self.rects[k]
+            box = (x1 & ~1, y1 & ~1, min(x2 + (x2 & 1), width), min(y2 + (y2 & 1), height))
+            i420 = cv2.cvtColor(frame[:height, :width], cv2.COLOR_BGR2YUV_I420)
+            region = frame[box[1] : box[3], box[0] : box[2]].copy()
+            background = Background(i420, region, box)
+            if self._keep(i420.nbytes + region.nbytes):
+                self._i420[k] = background
+        return background
+
+    def patched(self, k: int, crop: Image, patch: Image) -> Image:
+        """The face rectangle with the generator's patch in it.
+
+        Args:
+            k: frame.
+            crop: uint8 (h, w, 3) BGR, the original pixels of the rectangle.
+            patch: uint8 (320, 320, 3) BGR.
+
+        Returns:
+            uint8 (h, w, 3) BGR.
+        """
+        square = cv2.resize(crop, (CROP, CROP), interpolation=cv2.INTER_CUBIC)
+        square[BORDER:-BORDER, BORDER:-BORDER] = patch
+        height, width = crop.shape[:2]
+        face = cv2.resize(square, (width, height), interpolation=cv2.INTER_CUBIC)
+        mask = self._mask(k)
+        if mask is not None:
+            np.copyto(face, crop, where=mask[:, :, None] != 0)
+        return face
+
+    def compose_bgr(self, k: int, patch: Image, out: Image) -> None:
+        """Write frame k with the patch into `out`, uint8 (H, W, 3) BGR."""
+        frame = self.bgr(k)
+        x1, y1, x2, y2 = self.rects[k]
+        np.copyto(out, frame)
+        out[y1:y2, x1:x2] = self.patched(k, frame[y1:y2, x1:x2], patch)
+
+    def compose_i420(self, k: int, patch: Image) -> Image:
+        """Frame k with the patch, as a fresh Background.i420; only the face is converted."""
+        i420, region, (left, top, right, bottom) = self.background(k)
+        x1, y1, x2, y2 = self.rects[k]
+        height, width = i420.shape[0] * 2 // 3, i420.shape[1]
+        inner = np.s_[y1 - top : min(y2, bottom) - top, x1 - left : min(x2, right) - left]
+        region = region.copy()
+        # An odd frame loses its last row or column to 4:2:0; the rectangle may lie over it.
+        crop = region[inner] if (y2 <= height and x2 <= width) else self.bgr(k)[y1:y2, x1:x2]
+        face = self.patched(k, crop, patch)
+        region[inner] = face[: min(y2, bottom) - y1, : min(x2, right) - x1]
+        out = i420.copy()
+        small = cv2.cvtColor(region, cv2.COLOR_BGR2YUV_I420).reshape(-1)
+        for plane, (part, scale) in zip(
+            _planes(out.reshape(-1), width, height),
+            zip(_planes(small, right - left, bottom - top), (1, 2, 2), strict=True),
+            strict=True,
+        ):
+            plane[top // scale : bottom // scale, left // scale : right // scale] = part
+        return out
+
+    def _mask(self, k: int) -> Image | None:
+        if self._masks is None or self._mask_offsets[k] == self._mask_offsets[k + 1]:
+            return None
+        data = self._masks[self._mask_offsets[k] : self._mask_offsets[k + 1]]
+        return cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
+
+    def _decode(self, k: int) -> Image:
+        data = self._images[self._offsets[k] : self._offsets[k + 1]]
+        frame = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        if frame is None or frame.shape != (self.height, self.width, 3):
+            raise ValueError(
+                f"frame {k} of frames.npz is not a {self.width}x{self.height} picture: import the avatar again"
+            )
+        return frame
+
+    def _keep(self, size: int) -> bool:
+        if size > self._left:
+            return False
+        self._left -= size
+        return True
+
+
+def _planes(i420: Image, width: int, height: int) -> tuple[Image, Image, Image]:
+    """Views of Y, U and V in a flat I420 picture."""
+    y, c = width * height, width * height // 4
+    half = (height // 2, width // 2)
+    return (
+        i420[:y].reshape(height, width),
+        i420[y : y + c].reshape(half),
+        i420[y + c : y + 2 * c].reshape(half),
+    )

@@ -1,0 +1,70 @@
+"""Triton's compositor of one avatar: patches in, full frames out, in the forms that were asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import lipsync_encode as encode
+import numpy as np
+import triton_python_backend_utils as pb_utils
+from lipsync_frames import AvatarFrames
+
+
+class TritonPythonModel:
+    def initialize(self, args: dict[str, str]) -> None:
+        cv2.setNumThreads(1)  # parallelism comes from instances and requests
+        parameters = json.loads(args["model_config"])["parameters"]
+        cache_mb = int(parameters["frame_cache_mb"]["string_value"])
+        pack = Path(__file__).with_name("frames.npz")
+        self._avatar = AvatarFrames(pack, cache_mb * 2**20)
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        return [self._answer(request) for request in requests]
+
+    def _answer(self, request: Any) -> Any:
+        try:
+            return pb_utils.InferenceResponse(self._outputs(request))
+        except encode.OptionError as e:
+            error = pb_utils.TritonError(str(e), pb_utils.TritonError.INVALID_ARG)
+        except Exception as e:  # an exception leaving execute() leaks its shared memory (server#7481)
+            error = pb_utils.TritonError(f"compositor: {type(e).__name__}: {e}")
+        return pb_utils.InferenceResponse(error=error)
+
+    def _outputs(self, request: Any) -> list[Any]:
+        options = encode.Options.parse(json.loads(request.parameters() or "{}"))
+        patches = pb_utils.get_input_tensor_by_name(request, "PATCH").as_numpy()
+        poses = pb_utils.get_input_tensor_by_name(request, "POSE").as_numpy()[:, 0].tolist()
+        if len(poses) != len(patches):
+            raise encode.OptionError(f"expected one POSE a PATCH, got {len(poses)} and {len(patches)}")
+        avatar = self._avatar
+        work = [(avatar.at(pose), patch) for pose, patch in zip(poses, patches, strict=True)]
+        wanted = request.requested_output_names()
+        outputs = []
+        if "FRAMES" in wanted:
+            frames = np.empty((len(work), avatar.height, avatar.width, 3), np.uint8)
+            for out, (k, patch) in zip(frames, work, strict=True):
+                avatar.compose_bgr(k, patch, out)
+            outputs.append(pb_utils.Tensor("FRAMES", frames))
+        if "JPEG" in wanted:
+            units = [encode.jpeg(frame, options.jpeg_quality) for frame in self._bgr(work)]
+            outputs.append(_bytes_tensor("JPEG", units))
+        if "H264" in wanted:
+            pictures = (avatar.compose_i420(k, patch) for k, patch in work)
+            outputs.append(_bytes_tensor("H264", encode.h264(pictures, options)))
+        return outputs
+
+    def _bgr(self, work: list[tuple[int, Any]]) -> Iterator[Any]:
+        frame = np.empty((self._avatar.height, self._avatar.width, 3), np.uint8)
+        for k, patch in work:
+            self._avatar.compose_bgr(k, patch, frame)
+            yield frame
+
+
+def _bytes_tensor(name: str, units: list[bytes]) -> Any:
+    column = np.empty((len(units), 1), object)
+    column[:, 0] = units
+    return pb_utils.Tensor(name, column)

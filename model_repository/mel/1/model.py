@@ -1,0 +1,58 @@
+"""Triton's `mel` model: unpacks requests, calls lipsync_mel, packs the answers."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import lipsync_mel as dsp
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    def initialize(self, args: dict[str, str]) -> None:
+        parameters = json.loads(args["model_config"])["parameters"]
+        self._max_frames = int(parameters["max_frames"]["string_value"])
+        self._windows = dsp.MelWindows()
+        # librosa compiles on first use, for seconds: do it before the model reads as ready.
+        silence = np.zeros(dsp.SAMPLE_RATE, np.float32)
+        self._windows(silence, 0, dsp.make_plan(silence.size, max_frames=silence.size))
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        return [self._answer(request) for request in requests]
+
+    def _answer(self, request: Any) -> Any:
+        try:
+            return pb_utils.InferenceResponse(self._outputs(request))
+        except dsp.RequestError as e:
+            error = pb_utils.TritonError(str(e), pb_utils.TritonError.INVALID_ARG)
+        except Exception as e:  # an exception leaving execute() leaks its shared memory (server#7481)
+            error = pb_utils.TritonError(f"mel: {type(e).__name__}: {e}")
+        return pb_utils.InferenceResponse(error=error)
+
+    def _outputs(self, request: Any) -> list[Any]:
+        audio = pb_utils.get_input_tensor_by_name(request, "AUDIO").as_numpy()
+        start = _scalar(request, "AUDIO_START") or 0
+        plan = dsp.make_plan(
+            audio.size,
+            start,
+            _scalar(request, "CLIP_SAMPLES"),
+            _scalar(request, "FRAME_START") or 0,
+            _scalar(request, "FRAME_COUNT"),
+            max_frames=self._max_frames,
+        )
+        offset = _scalar(request, "POSE_OFFSET") or 0
+        if abs(offset) > dsp.MAX_POSE:
+            raise dsp.RequestError(f"POSE_OFFSET must be within ±{dsp.MAX_POSE}, got {offset}")
+        pose = np.arange(plan.frame_start, plan.frame_start + plan.frame_count, dtype=np.int64)
+        return [
+            pb_utils.Tensor("WINDOWS", self._windows(audio, start, plan)),
+            pb_utils.Tensor("INDEX", plan.index),
+            pb_utils.Tensor("POSE", (pose + offset)[:, None]),
+        ]
+
+
+def _scalar(request: Any, name: str) -> int | None:
+    tensor = pb_utils.get_input_tensor_by_name(request, name)
+    return None if tensor is None else int(tensor.as_numpy()[0])
