@@ -1,0 +1,177 @@
+"""Seeded random weights that behave: for tests and benchmarks that need a model, not a face.
+
+Weights drawn blindly through sixty layers saturate or die. So each network is run once in a
+variant whose batch norms use the statistics of that run and report them; those become, slightly
+disturbed, the running statistics of the checkpoint. The norms are then far from the identity,
+activations stay of order one, the output covers its whole range, and the audio shows in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+from onnx import TensorProto, helper
+
+from lipsync_preprocessing.networks import (
+    AUDIO_SHAPE,
+    BATCH_NORM_EPSILON,
+    EMBEDDING,
+    FACE,
+    MEL_SHAPE,
+    GraphWriter,
+    LayerSpec,
+    State,
+    Stride,
+    audio_encoder_layers,
+    generator_layers,
+)
+
+Floats = npt.NDArray[np.float32]
+_LOGIT_STD = 1.6  # sigmoid(N(0, 1.6)) reaches 0.04 and 0.96 at two deviations
+_STATISTICS_DIGITS = 3  # other processors' last bits must not make another model
+
+
+class _MeasuringWriter(GraphWriter):
+    """Normalises by the statistics of the batch at hand, and gives them out."""
+
+    def __init__(self, state: State) -> None:
+        super().__init__(state)
+        self.measured: list[str] = []
+
+    def convolution(
+        self,
+        x: str,
+        name: str,
+        batch_norm: str | None,
+        *,
+        stride: Stride = (1, 1),
+        pad: int = 0,
+        depthwise: bool = False,
+    ) -> str:
+        weight = self.array(f"{name}.weight")
+        bias = np.asarray(self.state.get(f"{name}.bias", np.zeros(len(weight))), np.float32)
+        y = self.emit_convolution(x, name, weight, bias, stride, pad, depthwise)
+        norm = batch_norm or name
+        mean = self.node("ReduceMean", [y], f"{norm}.mean", axes=[0, 2, 3])
+        centred = self.node("Sub", [y, mean], f"{norm}.centred")
+        square = self.node("Mul", [centred, centred], f"{norm}.square")
+        variance = self.node("ReduceMean", [square], f"{norm}.variance", axes=[0, 2, 3])
+        self.measured.append(norm)
+        if batch_norm is None:
+            return y
+        epsilon = self.constant(f"{norm}.eps", np.float32(BATCH_NORM_EPSILON).reshape(1))
+        deviation = self.node("Add", [variance, epsilon], f"{norm}.veps")
+        deviation = self.node("Sqrt", [deviation], f"{norm}.std")
+        unit = self.node("Div", [centred, deviation], f"{norm}.unit")
+        gamma = self.constant(f"{norm}.g", self.array(f"{norm}.weight").reshape(-1, 1, 1))
+        beta = self.constant(f"{norm}.beta", self.array(f"{norm}.bias").reshape(-1, 1, 1))
+        scaled = self.node("Mul", [unit, gamma], f"{norm}.scaled")
+        return self.node("Add", [scaled, beta], f"{norm}.out")
+
+    def measure(self, feeds: dict[str, Floats]) -> dict[str, tuple[Floats, Floats]]:
+        """Run the graph; returns {batch norm: (mean, variance)}, float32 [C] each."""
+        names = [f"{n}.{what}" for n in self.measured for what in ("mean", "variance")]
+        values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in names]
+        inputs = [
+            helper.make_tensor_value_info(n, TensorProto.FLOAT, list(a.shape))
+            for n, a in feeds.items()
+        ]
+        session = onnxruntime.InferenceSession(
+            self.model("measure", inputs, values).SerializeToString(),
+            providers=["CPUExecutionProvider"],
+        )
+        results = [np.asarray(r).reshape(-1) for r in session.run(names, feeds)]
+        pairs = zip(results[::2], results[1::2], strict=True)
+        return dict(zip(self.measured, pairs, strict=True))
+
+
+def _draw(layers: Iterable[LayerSpec], rng: np.random.Generator) -> dict[str, npt.NDArray[Any]]:
+    """He-normal weights; batch norms' scale in 0.7…1.3, shift about 0.1 (no statistics yet)."""
+    state: dict[str, npt.NDArray[Any]] = {}
+    for name, shape, has_bias, batch_norm in layers:
+        fan_in = int(np.prod(shape[1:]))
+        weight = rng.standard_normal(shape) * np.sqrt(2.0 / fan_in)
+        state[f"{name}.weight"] = weight.astype(np.float32)
+        if has_bias:
+            state[f"{name}.bias"] = (0.05 * rng.standard_normal(shape[0])).astype(np.float32)
+        if batch_norm is not None:
+            gamma = rng.uniform(0.7, 1.3, shape[0])
+            beta = 0.1 + 0.2 * rng.standard_normal(shape[0])
+            state[f"{batch_norm}.weight"] = gamma.astype(np.float32)
+            state[f"{batch_norm}.bias"] = beta.astype(np.float32)
+    return state
+
+
+def _settle(
+    state: dict[str, npt.NDArray[Any]],
+    statistics: dict[str, tuple[Floats, Floats]],
+    layers: Iterable[LayerSpec],
+    rng: np.random.Generator,
+) -> None:
+    """Put the measured statistics, a little off, into the state's batch norms."""
+    for _, shape, _, norm in layers:
+        if norm is None:
+            continue
+        mean, variance = (_round(s) for s in statistics[norm])
+        off = 0.05 * rng.standard_normal(shape[0])
+        spread = rng.uniform(0.9, 1.1, shape[0])
+        state[f"{norm}.running_mean"] = (mean + off * np.sqrt(variance)).astype(np.float32)
+        state[f"{norm}.running_var"] = (variance * spread).astype(np.float32)
+        state[f"{norm}.num_batches_tracked"] = np.array(1000, np.int64)
+
+
+def _round(values: Floats) -> Floats:
+    exponent = np.floor(np.log10(np.maximum(np.abs(values), 1e-12)))
+    unit = 10.0 ** (exponent - _STATISTICS_DIGITS + 1)
+    return np.asarray(np.round(values / unit) * unit, np.float32)
+
+
+def _smooth(rng: np.random.Generator, shape: tuple[int, ...], passes: int) -> Floats:
+    """Noise of unit deviation, smoothed along the last two axes."""
+    noise = rng.standard_normal(shape)
+    for axis in (-1, -2):
+        for _ in range(passes):
+            noise = noise + np.roll(noise, 1, axis) + np.roll(noise, 2, axis)
+            noise = noise / noise.std()
+    return noise.astype(np.float32)
+
+
+def generator_state(width: float, seed: int) -> dict[str, npt.NDArray[Any]]:
+    """A generator checkpoint of random weights: float32 arrays, batch norm counters int64."""
+    rng = np.random.default_rng((1, seed))
+    state = _draw(generator_layers(width), rng)
+    face = np.clip(0.5 + 0.2 * _smooth(rng, (2, 3, FACE, FACE), 4), 0, 1).astype(np.float32)
+    masked = face.copy()
+    masked[:, :, 5:310, 5:315] = 0
+    # Embeddings of successive windows resemble each other: a common part and a part of their own.
+    common = rng.standard_normal((2, 1, EMBEDDING))
+    audio = np.maximum(0, common + 0.5 * rng.standard_normal((2, 16, EMBEDDING)))
+    writer = _MeasuringWriter(state)
+    writer.generator("input", "audio")
+    feeds = {
+        "input": np.concatenate([face, masked], axis=1),
+        "audio": audio.astype(np.float32).reshape(2, *AUDIO_SHAPE),
+    }
+    statistics = writer.measure(feeds)
+    _settle(state, statistics, generator_layers(width), rng)
+    mean, variance = (_round(s) for s in statistics["outc.conv"])
+    gain = _LOGIT_STD / np.sqrt(variance)
+    state["outc.conv.weight"] = (state["outc.conv.weight"] * gain[:, None, None, None]).astype("f4")
+    state["outc.conv.bias"] = ((state["outc.conv.bias"] - mean) * gain).astype(np.float32)
+    return state
+
+
+def audio_encoder_state(width: float, seed: int) -> dict[str, npt.NDArray[Any]]:
+    """An audio encoder checkpoint of random weights, measured on noise of speech's range."""
+    rng = np.random.default_rng((2, seed))
+    state = _draw(audio_encoder_layers(width), rng)
+    mel = np.clip(-1 + 2 * _smooth(rng, (64, *MEL_SHAPE), 2), -4, 4).astype(np.float32)
+    mel[:4] = -4  # silence
+    writer = _MeasuringWriter(state)
+    writer.audio_encoder("mel")
+    _settle(state, writer.measure({"mel": mel}), audio_encoder_layers(width), rng)
+    return state
