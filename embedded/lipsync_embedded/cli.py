@@ -1,0 +1,77 @@
+"""lipsync-server: a local Triton for a model repository, until it is told to stop."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from ._server import Server, ServerError
+from ._wheel import WheelError
+
+DEFAULT_REPOSITORY = Path("model_repository")
+
+
+class _Stop(Exception):
+    pass
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise _Stop
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.option(
+    "--repository", type=click.Path(path_type=Path, exists=True, file_okay=False),
+    default=DEFAULT_REPOSITORY, envvar="LIPSYNC_REPOSITORY", help="Triton model repository.",
+)  # fmt: skip
+@click.option("--model", "models", multiple=True, help="Load only this model (with what it needs); may repeat.")
+@click.option("--host", default="127.0.0.1", help="Address to listen on.")
+@click.option("--http-port", default=8000, help="0 picks a free port.")
+@click.option("--grpc-port", default=8001, help="0 picks a free port.")
+@click.option("--metrics-port", default=8002, help="0 picks a free port.")
+@click.option("--startup-timeout", default=120.0, help="Seconds to wait for every model.")
+@click.option("--log-file", type=click.Path(path_type=Path, dir_okay=False), help="Keep tritonserver's log here.")
+@click.argument("extra", nargs=-1, type=click.UNPROCESSED)
+def main(
+    repository: Path,
+    models: tuple[str, ...],
+    host: str,
+    http_port: int,
+    grpc_port: int,
+    metrics_port: int,
+    startup_timeout: float,
+    log_file: Path | None,
+    extra: tuple[str, ...],
+) -> None:
+    """Run a real tritonserver on this machine, without Docker.
+
+    Arguments after -- go to tritonserver as they are.
+    """
+    server = Server(
+        repository,
+        models=models or None,
+        host=host,
+        http_port=http_port,
+        grpc_port=grpc_port,
+        metrics_port=metrics_port,
+        startup_timeout_s=startup_timeout,
+        log_file=log_file,
+        extra_args=extra,
+    )
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, _stop)
+    try:
+        with server:
+            click.echo(f"ready: {server.grpc_url}  {server.http_url}  metrics {server.metrics_url}")
+            code = server.wait()
+            click.echo(f"tritonserver ended by itself with exit code {code}:\n{server.log_tail()}", err=True)
+            sys.exit(1)
+    except _Stop:
+        click.echo("stopped", err=True)
+    except (ServerError, WheelError) as e:
+        click.echo(f"lipsync-server: {e}", err=True)
+        sys.exit(1)
