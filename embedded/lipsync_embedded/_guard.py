@@ -33,7 +33,7 @@ def main(argv: list[str]) -> int:
         signal.signal(number, lambda *_: os.write(wake, b"x"))
     signal.signal(signal.SIGCHLD, lambda *_: os.write(wake, b"c"))
     # The guard leads the group and so the group outlives the child: its number cannot be reused under us.
-    child = subprocess.Popen(  # noqa: PLW1509 - single-threaded here
+    child = subprocess.Popen(  # preexec_fn: single-threaded here
         command, stdin=subprocess.DEVNULL, preexec_fn=_die_with_guard
     )
     try:

@@ -41,7 +41,8 @@ class ServerStartError(ServerError):
     def __init__(self, reason: str, exit_code: int | None, elapsed_s: float, log_tail: str) -> None:
         code = "it was still running" if exit_code is None else f"exit code {exit_code}"
         super().__init__(
-            f"tritonserver did not start: {reason} ({code}, after {elapsed_s:.1f} s). Its log ends:\n{log_tail}"
+            f"tritonserver did not start: {reason} ({code}, after {elapsed_s:.1f} s)."
+            f" Its log ends:\n{log_tail}"
         )
         self.exit_code, self.elapsed_s, self.log_tail = exit_code, elapsed_s, log_tail
 
@@ -120,7 +121,9 @@ class Server:
         """The errors in tritonserver's log and its last lines, without the tables."""
         if self._log_file is None or not self._log_file.exists():
             return ""
-        text = [x for x in self._log_file.read_text(errors="replace").splitlines() if x[:1] not in "+|"]
+        text = [
+            x for x in self._log_file.read_text(errors="replace").splitlines() if x[:1] not in "+|"
+        ]
         errors = [x for x in text[:-lines] if x.startswith("E")]
         return "\n".join(errors[-lines:] + text[-lines:])
 
@@ -143,7 +146,10 @@ class Server:
                     return
                 except ServerStartError as e:
                     # Between our choice of a free port and tritonserver's bind another may take it.
-                    lost = "Address already in use" in e.log_tail or "failed to bind" in e.log_tail.lower()
+                    lost = (
+                        "Address already in use" in e.log_tail
+                        or "failed to bind" in e.log_tail.lower()
+                    )
                     if not lost or 0 not in self._wanted_ports or attempt == _BIND_ATTEMPTS:
                         raise
                     self.stop()

@@ -35,11 +35,17 @@ class Wheel:
     stub: Path
 
     def assemble_backends(self, directory: Path) -> None:
-        """Fill `directory` as tritonserver's backend directory: the Python backend with our stub, and ours."""
+        """Fill `directory` as tritonserver's backend directory: the Python backend our stub, and ours."""
         python = directory / "python"
         python.mkdir(parents=True)
-        for part in [*self.python_backend.glob("*.py"), *self.python_backend.glob("*.so"), self.stub]:
-            shutil.copy2(part, python)  # not a link: tritonserver refuses a library outside its directory
+        for part in [
+            *self.python_backend.glob("*.py"),
+            *self.python_backend.glob("*.so"),
+            self.stub,
+        ]:
+            shutil.copy2(
+                part, python
+            )  # not a link: tritonserver refuses a library outside its directory
         for backend in OUR_BACKENDS.iterdir():
             shutil.copytree(backend, directory / backend.name)
 

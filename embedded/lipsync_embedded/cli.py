@@ -15,12 +15,12 @@ from ._wheel import WheelError
 DEFAULT_REPOSITORY = Path("model_repository")
 
 
-class _Stop(Exception):
+class _Stopped(Exception):  # noqa: N818 - not an error
     pass
 
 
-def _stop(number: int, frame: FrameType | None) -> None:
-    raise _Stop
+def _stop(_number: int, _frame: FrameType | None) -> None:
+    raise _Stopped
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -28,13 +28,22 @@ def _stop(number: int, frame: FrameType | None) -> None:
     "--repository", type=click.Path(path_type=Path, exists=True, file_okay=False),
     default=DEFAULT_REPOSITORY, envvar="LIPSYNC_REPOSITORY", help="Triton model repository.",
 )  # fmt: skip
-@click.option("--model", "models", multiple=True, help="Load only this model (with what it needs); may repeat.")
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    help="Load only this model (with what it needs); may repeat.",
+)
 @click.option("--host", default="127.0.0.1", help="Address to listen on.")
 @click.option("--http-port", default=8000, help="0 picks a free port.")
 @click.option("--grpc-port", default=8001, help="0 picks a free port.")
 @click.option("--metrics-port", default=8002, help="0 picks a free port.")
 @click.option("--startup-timeout", default=120.0, help="Seconds to wait for every model.")
-@click.option("--log-file", type=click.Path(path_type=Path, dir_okay=False), help="Keep tritonserver's log here.")
+@click.option(
+    "--log-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Keep tritonserver's log here.",
+)
 @click.argument("extra", nargs=-1, type=click.UNPROCESSED)
 def main(
     repository: Path,
@@ -68,9 +77,12 @@ def main(
         with server:
             click.echo(f"ready: {server.grpc_url}  {server.http_url}  metrics {server.metrics_url}")
             code = server.wait()
-            click.echo(f"tritonserver ended by itself with exit code {code}:\n{server.log_tail()}", err=True)
+            click.echo(
+                f"tritonserver ended by itself with exit code {code}:\n{server.log_tail()}",
+                err=True,
+            )
             sys.exit(1)
-    except _Stop:
+    except _Stopped:
         click.echo("stopped", err=True)
     except (ServerError, WheelError) as e:
         click.echo(f"lipsync-server: {e}", err=True)

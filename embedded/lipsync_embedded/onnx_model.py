@@ -55,7 +55,9 @@ class OnnxModel:
         # On a CPU a batch gains nothing, and its memory grows with it: run it in pieces of this many.
         on_cpu = self._session.get_providers()[0] == "CPUExecutionProvider"
         self._piece = int(parameters.get("embedded_cpu_batch", 4)) if on_cpu else self._max_batch
-        _check("input", config["input"], self._session.get_inputs(), self._max_batch, exhaustive=True)
+        _check(
+            "input", config["input"], self._session.get_inputs(), self._max_batch, exhaustive=True
+        )
         _check("output", config["output"], self._session.get_outputs(), self._max_batch)
         self.inputs: list[str] = [i["name"] for i in config["input"]]
         self.outputs: list[str] = [o["name"] for o in config["output"]]
@@ -85,7 +87,8 @@ class OnnxModel:
         whole = [p[0] if len(p) == 1 else np.concatenate(p) for p in zip(*parts, strict=True)]
         ends = np.cumsum(sizes).tolist()
         return [
-            [array[end - size : end] for array in whole] for size, end in zip(sizes, ends, strict=True)
+            [array[end - size : end] for array in whole]
+            for size, end in zip(sizes, ends, strict=True)
         ]
 
     def _run(self, arrays: list[Array]) -> list[Array]:
@@ -115,12 +118,18 @@ def _session_options(parameters: dict[str, str], optimization: dict[str, Any]) -
     options.enable_cpu_mem_arena = bool(_integer(parameters, "enable_mem_arena", 1))
     level = int(optimization.get("graph", {}).get("level", 0))
     if level not in _GRAPH_LEVELS:
-        raise ConfigError(f"optimization.graph.level must be one of {sorted(_GRAPH_LEVELS)}, got {level}")
+        raise ConfigError(
+            f"optimization.graph.level must be one of {sorted(_GRAPH_LEVELS)}, got {level}"
+        )
     options.graph_optimization_level = _GRAPH_LEVELS[level]
     # Several models share these cores: a thread that spins for work takes them from the others.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    for accelerator in optimization.get("execution_accelerators", {}).get("cpu_execution_accelerator", []):
-        raise ConfigError(f"unknown cpu_execution_accelerator {accelerator['name']!r}: there is none here")
+    for accelerator in optimization.get("execution_accelerators", {}).get(
+        "cpu_execution_accelerator", []
+    ):
+        raise ConfigError(
+            f"unknown cpu_execution_accelerator {accelerator['name']!r}: there is none here"
+        )
     return options
 
 
@@ -136,13 +145,20 @@ def _providers(kind: str, device: int) -> list[Any]:
     cuda = "CUDAExecutionProvider"
     if kind != "CPU" and cuda in ort.get_available_providers():
         # The default, exhaustive search repeats for every new shape (onnxruntime#6978).
-        return [(cuda, {"device_id": device, "cudnn_conv_algo_search": "HEURISTIC"}), "CPUExecutionProvider"]
+        return [
+            (cuda, {"device_id": device, "cudnn_conv_algo_search": "HEURISTIC"}),
+            "CPUExecutionProvider",
+        ]
     if kind == "GPU":
-        raise ConfigError("instance kind GPU, but onnxruntime-gpu is not installed or finds no CUDA")
+        raise ConfigError(
+            "instance kind GPU, but onnxruntime-gpu is not installed or finds no CUDA"
+        )
     return ["CPUExecutionProvider"]
 
 
-def _check(what: str, config: list[Any], graph: list[Any], max_batch: int, exhaustive: bool = False) -> None:
+def _check(
+    what: str, config: list[Any], graph: list[Any], max_batch: int, exhaustive: bool = False
+) -> None:
     """Refuse what the native backend refuses."""
     nodes = {node.name: node for node in graph}
     if exhaustive and (missing := sorted(set(nodes) - {t["name"] for t in config})):
@@ -155,12 +171,18 @@ def _check(what: str, config: list[Any], graph: list[Any], max_batch: int, exhau
         if tensor.get("optional"):
             raise ConfigError(f"{what} {name!r} is optional, which ONNX models do not allow")
         if _TYPES.get(node.type) != tensor["data_type"]:
-            raise ConfigError(f"{what} {name!r} is {node.type} in the graph, {tensor['data_type']} in the config")
+            raise ConfigError(
+                f"{what} {name!r} is {node.type} in the graph, {tensor['data_type']} in the config"
+            )
         dims = [int(d) for d in (tensor.get("reshape") or tensor).get("shape", tensor["dims"])]
         if max_batch > 0:
             if not node.shape or isinstance(node.shape[0], int):
-                raise ConfigError(f"{what} {name!r} has no symbolic batch dimension, but max_batch_size is {max_batch}")
+                raise ConfigError(
+                    f"{what} {name!r} has no symbolic batch dimension, but max_batch_size is {max_batch}"
+                )
             dims = [-1, *dims]
         real = [d if isinstance(d, int) else -1 for d in node.shape]
         if dims != real:
-            raise ConfigError(f"{what} {name!r} has dims {real} in the graph, {dims} in the config (with the batch)")
+            raise ConfigError(
+                f"{what} {name!r} has dims {real} in the graph, {dims} in the config (with the batch)"
+            )

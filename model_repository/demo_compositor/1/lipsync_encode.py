@@ -45,7 +45,9 @@ class Options:
         """
         preset = parameters.get("preset", cls.preset)
         if preset not in PRESETS:
-            raise OptionError(f"parameter preset must be one of {', '.join(PRESETS)}, got {preset!r}")
+            raise OptionError(
+                f"parameter preset must be one of {', '.join(PRESETS)}, got {preset!r}"
+            )
         return cls(
             crf=_integer(parameters, "crf", cls.crf, 0, 51),
             preset=preset,
@@ -60,7 +62,9 @@ def _integer(parameters: dict[str, Any], name: str, default: int, low: int, high
     except (TypeError, ValueError):
         number = low - 1
     if isinstance(value, bool | float) or not low <= number <= high:
-        raise OptionError(f"parameter {name} must be an integer from {low} to {high}, got {value!r}")
+        raise OptionError(
+            f"parameter {name} must be an integer from {low} to {high}, got {value!r}"
+        )
     return number
 
 

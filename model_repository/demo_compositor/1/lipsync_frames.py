@@ -5,7 +5,7 @@ frames.npz (numpy, no pickles), written by `lipsync-avatar`:
     offsets  int64 [K + 1]   where each begins
     rects    int32 [K, 4]    face rectangle x1, y1, x2, y2, inside the frame
     size     int32 [2]       width, height
-    masks, mask_offsets      optional: one PNG a frame, of the rectangle's size, 255 where the original stays
+    masks, mask_offsets      optional: a PNG a frame, the rectangle's size, 255 where the original stays
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class AvatarFrames:
             self._offsets = pack["offsets"].tolist()
             self.rects: list[tuple[int, int, int, int]] = [tuple(r) for r in pack["rects"].tolist()]
             self.width, self.height = pack["size"].tolist()
-            self._masks: Image | None = pack["masks"] if "masks" in pack else None
+            self._masks: Image | None = pack.get("masks")
             self._mask_offsets = pack["mask_offsets"].tolist() if "masks" in pack else []
         self._left = cache_bytes
         self._bgr: dict[int, Image] = {}
@@ -150,7 +150,8 @@ class AvatarFrames:
         frame = cv2.imdecode(data, cv2.IMREAD_COLOR)
         if frame is None or frame.shape != (self.height, self.width, 3):
             raise ValueError(
-                f"frame {k} of frames.npz is not a {self.width}x{self.height} picture: import the avatar again"
+                f"frame {k} of frames.npz is not a {self.width}x{self.height} picture:"
+                " import the avatar again"
             )
         return frame
 

@@ -30,7 +30,7 @@ class TritonPythonModel:
             return pb_utils.InferenceResponse(self._outputs(request))
         except encode.OptionError as e:
             error = pb_utils.TritonError(str(e), pb_utils.TritonError.INVALID_ARG)
-        except Exception as e:  # an exception leaving execute() leaks its shared memory (server#7481)
+        except Exception as e:  # one that left execute() would leak shared memory (server#7481)
             error = pb_utils.TritonError(f"compositor: {type(e).__name__}: {e}")
         return pb_utils.InferenceResponse(error=error)
 
@@ -39,7 +39,9 @@ class TritonPythonModel:
         patches = pb_utils.get_input_tensor_by_name(request, "PATCH").as_numpy()
         poses = pb_utils.get_input_tensor_by_name(request, "POSE").as_numpy()[:, 0].tolist()
         if len(poses) != len(patches):
-            raise encode.OptionError(f"expected one POSE a PATCH, got {len(poses)} and {len(patches)}")
+            raise encode.OptionError(
+                f"expected one POSE a PATCH, got {len(poses)} and {len(patches)}"
+            )
         avatar = self._avatar
         work = [(avatar.at(pose), patch) for pose, patch in zip(poses, patches, strict=True)]
         wanted = request.requested_output_names()

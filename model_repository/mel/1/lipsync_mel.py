@@ -111,9 +111,13 @@ def make_plan(
         RequestError: says what was needed and what came.
     """
     if given == 0:
-        raise RequestError("AUDIO is empty: expected at least one sample of mono 16 kHz speech in -1..1")
+        raise RequestError(
+            "AUDIO is empty: expected at least one sample of mono 16 kHz speech in -1..1"
+        )
     if not 0 <= audio_start <= MAX_CLIP_SAMPLES:
-        raise RequestError(f"AUDIO_START must be between 0 and {MAX_CLIP_SAMPLES}, got {audio_start}")
+        raise RequestError(
+            f"AUDIO_START must be between 0 and {MAX_CLIP_SAMPLES}, got {audio_start}"
+        )
     end = audio_start + given
     if clip_samples is None:
         clip_samples = end
@@ -133,8 +137,8 @@ def make_plan(
         raise RequestError(f"FRAME_COUNT must be at least 1, got {frame_count}")
     if not live and (frame_start >= total or frame_count > total - frame_start):
         raise RequestError(
-            f"frames {frame_start}..{frame_start + frame_count - 1} were asked for, but a clip of {clip_samples}"
-            f" samples has {total} (0..{total - 1})"
+            f"frames {frame_start}..{frame_start + frame_count - 1} were asked for,"
+            f" but a clip of {clip_samples} samples has {total} (0..{total - 1})"
         )
     if frame_count > max_frames:
         raise RequestError(
@@ -212,15 +216,15 @@ class MelWindows:
         samples = audio[begin - audio_start : end - audio_start].astype(np.float64)
         if not np.isfinite(samples).all():
             at = begin + int(np.flatnonzero(~np.isfinite(samples))[0])
-            raise RequestError(f"AUDIO must be finite, but sample {at} of the clip is NaN or infinite")
+            raise RequestError(
+                f"AUDIO must be finite, but sample {at} of the clip is NaN or infinite"
+            )
         mel = self._columns(samples, begin, plan)
         offsets = plan.starts - plan.first_column
         windows = np.lib.stride_tricks.sliding_window_view(mel, WINDOW_COLUMNS, axis=1)[:, offsets]
         return np.ascontiguousarray(windows.transpose(1, 0, 2)[:, None], dtype=np.float32)
 
-    def _columns(
-        self, samples: NDArray[np.float64], begin: int, plan: Plan
-    ) -> NDArray[np.float64]:
+    def _columns(self, samples: NDArray[np.float64], begin: int, plan: Plan) -> NDArray[np.float64]:
         """Normalised mel columns [80, columns] from plan.first_column to plan.last_column."""
         low = plan.first_column * HOP - N_FFT // 2
         high = plan.last_column * HOP + N_FFT // 2

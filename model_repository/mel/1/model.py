@@ -27,7 +27,7 @@ class TritonPythonModel:
             return pb_utils.InferenceResponse(self._outputs(request))
         except dsp.RequestError as e:
             error = pb_utils.TritonError(str(e), pb_utils.TritonError.INVALID_ARG)
-        except Exception as e:  # an exception leaving execute() leaks its shared memory (server#7481)
+        except Exception as e:  # one that left execute() would leak shared memory (server#7481)
             error = pb_utils.TritonError(f"mel: {type(e).__name__}: {e}")
         return pb_utils.InferenceResponse(error=error)
 

@@ -1,4 +1,4 @@
-"""Triton's `onnxruntime` backend where the native one is missing: a thin adapter over lipsync_embedded.onnx_model."""
+"""Triton's `onnxruntime` backend where the native one is missing: adapts lipsync_embedded.onnx_model."""
 
 from __future__ import annotations
 
@@ -24,11 +24,14 @@ class TritonPythonModel:
     def execute(self, requests: list[Any]) -> list[Any]:
         try:
             batches = [
-                [pb_utils.get_input_tensor_by_name(r, name).as_numpy() for name in self._model.inputs]
+                [
+                    pb_utils.get_input_tensor_by_name(r, name).as_numpy()
+                    for name in self._model.inputs
+                ]
                 for r in requests
             ]
             answers = self._model.run(batches)
-        except Exception as e:  # an exception leaving execute() leaks its shared memory (server#7481)
+        except Exception as e:  # one that left execute() would leak shared memory (server#7481)
             error = pb_utils.TritonError(f"onnxruntime: {type(e).__name__}: {e}")
             return [pb_utils.InferenceResponse(error=error) for _ in requests]
         return [

@@ -1,0 +1,37 @@
+# One word a chore. `make demo` and `make test` set everything up by themselves.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.PHONY: help setup demo test check soak bench loadtest clean
+help:
+	@sed -n 's/^## //p' $(MAKEFILE_LIST)
+
+## make setup     the environment: a virtual environment with everything but torch
+setup: $(READY)
+$(READY): pyproject.toml scripts/setup
+	scripts/setup "$(PYTHON)" "$(VENV)"
+
+## make demo      draw the demo avatar, start Triton, render examples/speech.wav to out/demo.mp4
+demo: $(READY)
+	scripts/demo "$(BIN)"
+
+## make test      the tests, against a real tritonserver
+test: $(READY)
+	$(BIN)/python -m pytest -m "not soak"
+
+## make check     formatting, lint, types
+check: $(READY)
+	scripts/check "$(BIN)"
+
+## make soak      the long proofs
+soak: $(READY)
+	$(BIN)/python -m pytest -m soak --timeout 7200
+
+## make bench     speed, against the bare runtime and the earlier systems; rewrites docs/benchmarks.md
+bench: $(READY)
+	$(BIN)/python loadtests/bench.py
+
+clean:
+	rm -rf build out $(VENV)
