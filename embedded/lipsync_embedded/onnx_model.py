@@ -7,6 +7,7 @@ loads in production. Checked against the native backend of Triton 2.51.0.
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -47,14 +48,19 @@ class OnnxModel:
     def __init__(self, directory: Path, config: dict[str, Any], kind: str, device: int) -> None:
         self._max_batch: int = config["max_batch_size"]
         parameters = {k: v["string_value"] for k, v in config.get("parameters", {}).items()}
-        options = _session_options(parameters, config.get("optimization", {}))
         providers = _providers(kind, device)
+        cores = len(os.sched_getaffinity(0))
+        # On a CPU a batch gains nothing over its items one by one, while two threads on one item wait for
+        # each other at every layer, and worse when another process takes a core from one of them. So a
+        # batch runs as items side by side, each on one thread.
+        self._side_by_side = len(providers) == 1 and self._max_batch > 0
+        options = _session_options(
+            parameters, config.get("optimization", {}), 1 if self._side_by_side else cores
+        )
+        self._pool = ThreadPoolExecutor(max(1, cores // options.intra_op_num_threads))
         self._session = ort.InferenceSession(
             str(_model_file(directory, config)), options, providers=providers
         )
-        # On a CPU a batch gains nothing, and its memory grows with it: run it in pieces of this many.
-        on_cpu = self._session.get_providers()[0] == "CPUExecutionProvider"
-        self._piece = int(parameters.get("embedded_cpu_batch", 4)) if on_cpu else self._max_batch
         _check(
             "input", config["input"], self._session.get_inputs(), self._max_batch, exhaustive=True
         )
@@ -63,7 +69,7 @@ class OnnxModel:
         self.outputs: list[str] = [o["name"] for o in config["output"]]
         self.description = (
             f"ONNX Runtime {ort.__version__}, {self._session.get_providers()[0]},"
-            f" {options.intra_op_num_threads} threads"
+            f" {self._pool._max_workers} x {options.intra_op_num_threads} threads"
         )
 
     def run(self, requests: list[list[Array]]) -> list[list[Array]]:
@@ -79,17 +85,17 @@ class OnnxModel:
             return [self._run(request) for request in requests]
         sizes = [request[0].shape[0] for request in requests]
         merged = [a[0] if len(a) == 1 else np.concatenate(a) for a in zip(*requests, strict=True)]
-        piece = max(1, self._piece)
-        parts = [
-            self._run([array[at : at + piece] for array in merged])
-            for at in range(0, sum(sizes), piece)
-        ]
-        whole = [p[0] if len(p) == 1 else np.concatenate(p) for p in zip(*parts, strict=True)]
+        whole = self._run_items(merged) if self._side_by_side else self._run(merged)
         ends = np.cumsum(sizes).tolist()
         return [
             [array[end - size : end] for array in whole]
             for size, end in zip(sizes, ends, strict=True)
         ]
+
+    def _run_items(self, arrays: list[Array]) -> list[Array]:
+        items = [[array[i : i + 1] for array in arrays] for i in range(len(arrays[0]))]
+        parts = self._pool.map(self._run, items)
+        return [np.concatenate(part) for part in zip(*parts, strict=True)]
 
     def _run(self, arrays: list[Array]) -> list[Array]:
         feeds = dict(zip(self.inputs, arrays, strict=True))
@@ -107,10 +113,12 @@ def _model_file(directory: Path, config: dict[str, Any]) -> Path:
     return path
 
 
-def _session_options(parameters: dict[str, str], optimization: dict[str, Any]) -> Any:
+def _session_options(
+    parameters: dict[str, str], optimization: dict[str, Any], default_threads: int
+) -> Any:
     options = ort.SessionOptions()
     threads = _integer(parameters, "intra_op_thread_count", 0)
-    options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+    options.intra_op_num_threads = threads or default_threads
     options.inter_op_num_threads = _integer(parameters, "inter_op_thread_count", 1)
     if _integer(parameters, "execution_mode", 0) == 1:
         options.execution_mode = ort.ExecutionMode.ORT_PARALLEL

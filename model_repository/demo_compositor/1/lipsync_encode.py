@@ -33,7 +33,7 @@ class Options:
     """
 
     crf: int = 20
-    preset: str = "veryfast"
+    preset: str = "superfast"
     jpeg_quality: int = 90
 
     @classmethod
@@ -80,7 +80,7 @@ def h264(frames: Iterable[NDArray[np.uint8]], options: Options) -> list[bytes]:
     """One Annex-B access unit a frame; the first is an IDR with SPS and PPS, none is a B-frame.
 
     Args:
-        frames: uint8 (H * 3 / 2, W) I420, BT.601, limited range.
+        frames: uint8 (H * 3 / 2, W) I420, BT.601, limited range; one buffer may serve for all.
         options: crf and preset.
     """
     units: list[bytes] = []
@@ -88,7 +88,8 @@ def h264(frames: Iterable[NDArray[np.uint8]], options: Options) -> list[bytes]:
     for n, picture in enumerate(frames):
         if context is None:
             context = _encoder(picture.shape[1], picture.shape[0] * 2 // 3, options)
-        frame = av.VideoFrame.from_ndarray(picture, format="yuv420p")
+        # No copy: x264 takes its own before encode() returns, and only then is the next frame composed.
+        frame = av.VideoFrame.from_numpy_buffer(picture, format="yuv420p")
         frame.pts = n
         units.extend(bytes(packet) for packet in context.encode(frame))
     if context is not None:

@@ -56,6 +56,13 @@ class AvatarFrames:
         self._bgr: dict[int, Image] = {}
         self._i420: dict[int, Background] = {}
 
+    def preload(self) -> None:
+        """Decode backgrounds for H.264, the usual output, until the budget is used up."""
+        for k in range(len(self)):
+            if self._left < self.width * self.height * 3:
+                return
+            self.background(k)
+
     def __len__(self) -> int:
         return len(self.rects)
 
@@ -105,7 +112,7 @@ class AvatarFrames:
         square = cv2.resize(crop, (CROP, CROP), interpolation=cv2.INTER_CUBIC)
         square[BORDER:-BORDER, BORDER:-BORDER] = patch
         height, width = crop.shape[:2]
-        face = cv2.resize(square, (width, height), interpolation=cv2.INTER_CUBIC)
+        face: Image = cv2.resize(square, (width, height), interpolation=cv2.INTER_CUBIC)
         mask = self._mask(k)
         if mask is not None:
             np.copyto(face, crop, where=mask[:, :, None] != 0)
@@ -118,8 +125,8 @@ class AvatarFrames:
         np.copyto(out, frame)
         out[y1:y2, x1:x2] = self.patched(k, frame[y1:y2, x1:x2], patch)
 
-    def compose_i420(self, k: int, patch: Image) -> Image:
-        """Frame k with the patch, as a fresh Background.i420; only the face is converted."""
+    def compose_i420(self, k: int, patch: Image, out: Image) -> None:
+        """Write frame k with the patch into `out`, like Background.i420; only the face is converted."""
         i420, region, (left, top, right, bottom) = self.background(k)
         x1, y1, x2, y2 = self.rects[k]
         height, width = i420.shape[0] * 2 // 3, i420.shape[1]
@@ -129,7 +136,7 @@ class AvatarFrames:
         crop = region[inner] if (y2 <= height and x2 <= width) else self.bgr(k)[y1:y2, x1:x2]
         face = self.patched(k, crop, patch)
         region[inner] = face[: min(y2, bottom) - y1, : min(x2, right) - x1]
-        out = i420.copy()
+        np.copyto(out, i420)
         small = cv2.cvtColor(region, cv2.COLOR_BGR2YUV_I420).reshape(-1)
         for plane, (part, scale) in zip(
             _planes(out.reshape(-1), width, height),
@@ -137,17 +144,17 @@ class AvatarFrames:
             strict=True,
         ):
             plane[top // scale : bottom // scale, left // scale : right // scale] = part
-        return out
 
     def _mask(self, k: int) -> Image | None:
         if self._masks is None or self._mask_offsets[k] == self._mask_offsets[k + 1]:
             return None
         data = self._masks[self._mask_offsets[k] : self._mask_offsets[k + 1]]
-        return cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
+        mask: Image = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
+        return mask
 
     def _decode(self, k: int) -> Image:
         data = self._images[self._offsets[k] : self._offsets[k + 1]]
-        frame = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        frame: Image | None = cv2.imdecode(data, cv2.IMREAD_COLOR)
         if frame is None or frame.shape != (self.height, self.width, 3):
             raise ValueError(
                 f"frame {k} of frames.npz is not a {self.width}x{self.height} picture:"

@@ -21,6 +21,7 @@ class TritonPythonModel:
         cache_mb = int(parameters["frame_cache_mb"]["string_value"])
         pack = Path(__file__).with_name("frames.npz")
         self._avatar = AvatarFrames(pack, cache_mb * 2**20)
+        self._avatar.preload()
 
     def execute(self, requests: list[Any]) -> list[Any]:
         return [self._answer(request) for request in requests]
@@ -55,8 +56,7 @@ class TritonPythonModel:
             units = [encode.jpeg(frame, options.jpeg_quality) for frame in self._bgr(work)]
             outputs.append(_bytes_tensor("JPEG", units))
         if "H264" in wanted:
-            pictures = (avatar.compose_i420(k, patch) for k, patch in work)
-            outputs.append(_bytes_tensor("H264", encode.h264(pictures, options)))
+            outputs.append(_bytes_tensor("H264", encode.h264(self._i420(work), options)))
         return outputs
 
     def _bgr(self, work: list[tuple[int, Any]]) -> Iterator[Any]:
@@ -64,6 +64,14 @@ class TritonPythonModel:
         for k, patch in work:
             self._avatar.compose_bgr(k, patch, frame)
             yield frame
+
+    def _i420(self, work: list[tuple[int, Any]]) -> Iterator[Any]:
+        # Rounded down to even, as the avatar's backgrounds are.
+        height, width = self._avatar.height & ~1, self._avatar.width & ~1
+        picture = np.empty((height * 3 // 2, width), np.uint8)
+        for k, patch in work:
+            self._avatar.compose_i420(k, patch, picture)
+            yield picture
 
 
 def _bytes_tensor(name: str, units: list[bytes]) -> Any:
