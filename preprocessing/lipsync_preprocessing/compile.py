@@ -27,11 +27,14 @@ from lipsync_preprocessing.networks import (
     OPSET,
 )
 from lipsync_preprocessing.onnx_models import (
+    FACE_INPUT_SHAPE,
+    FACE_OUTPUT_SHAPE,
     opset_of,
     recognise_audio_encoder,
     recognise_generator,
     tidy,
 )
+from lipsync_preprocessing.renaming import PREFIX, with_ports
 
 Faces = npt.NDArray[np.uint8]
 
@@ -42,7 +45,6 @@ WINDOW = 16  # embeddings a frame sees
 # A protobuf ends at 2 GiB, and ONNX Runtime holds an inline tensor twice while it loads; above
 # this the faces lie beside the graph, where it maps them into memory.
 INLINE_LIMIT_BYTES = 1 << 30
-_PREFIX = "network/"
 _FACES = "faces"
 
 
@@ -125,33 +127,40 @@ def normalise_audio_encoder(model: Any) -> Any:
     """Any export of the audio encoder with `mel` [batch,1,80,16] in, `embedding` [batch,512] out."""
     network = tidy(model)
     ports = recognise_audio_encoder(network)
-    network = onnx.compose.add_prefix(with_symbolic_batch(network, ports), _PREFIX)
-    opset, ir_version = opset_of(network), network.ir_version
-    mel = helper.make_tensor_value_info("mel", TensorProto.FLOAT, [BATCH, *MEL_SHAPE])
-    embedding = helper.make_tensor_value_info("embedding", TensorProto.FLOAT, [BATCH, EMBEDDING])
-    entry = [helper.make_node("Identity", ["mel"], ["entry"])]
-    exit_ = [helper.make_node("Flatten", ["raw"], ["embedding"], axis=1)]
-    before = _model("entry", entry, [mel], [_untyped("entry")], [], opset, ir_version)
-    after = _model("exit", exit_, [_untyped("raw")], [embedding], [], opset, ir_version)
-    joined = onnx.compose.merge_models(
-        before, network, io_map=[("entry", _PREFIX + ports.inputs[0].name)]
+    return with_ports(
+        with_symbolic_batch(network, ports),
+        inputs={ports.inputs[0].name: ("mel", MEL_SHAPE)},
+        output=(ports.output.name, "embedding", (EMBEDDING,)),
     )
-    merged = onnx.compose.merge_models(joined, after, io_map=[(_PREFIX + ports.output.name, "raw")])
-    return _one_opset(merged)
+
+
+def raw_generator(generator: Any) -> Any:
+    """The bare network under the contract's names, for services that bring their own faces.
+
+    `input` [batch,6,320,320] and `audio` [batch,32,16,16] in, `output` [batch,3,320,320] out.
+    """
+    network = tidy(generator)
+    ports = recognise_generator(network)
+    face, audio = ports.inputs
+    return with_ports(
+        with_symbolic_batch(network, ports),
+        inputs={face.name: ("input", FACE_INPUT_SHAPE), audio.name: ("audio", AUDIO_SHAPE)},
+        output=(ports.output.name, "output", FACE_OUTPUT_SHAPE),
+    )
 
 
 def _join(generator: Any, count: int) -> Any:
     """The compiled model but for its faces, an initializer the caller appends."""
     network = tidy(generator)
     ports = recognise_generator(network)
-    network = onnx.compose.add_prefix(with_symbolic_batch(network, ports), _PREFIX)
+    network = onnx.compose.add_prefix(with_symbolic_batch(network, ports), PREFIX)
     opset, ir_version = opset_of(network), network.ir_version
-    face, audio = (_PREFIX + p.name for p in ports.inputs)
+    face, audio = (PREFIX + p.name for p in ports.inputs)
     joined = onnx.compose.merge_models(
         _entry(count, opset, ir_version), network, io_map=[("face_out", face), ("audio_out", audio)]
     )
     joined = onnx.compose.merge_models(
-        joined, _exit(opset, ir_version), io_map=[(_PREFIX + ports.output.name, "raw")]
+        joined, _exit(opset, ir_version), io_map=[(PREFIX + ports.output.name, "raw")]
     )
     inputs = [i for i in joined.graph.input if i.name != _FACES]
     del joined.graph.input[:]

@@ -8,6 +8,7 @@ activations stay of order one, the output covers its whole range, and the audio 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,6 +18,8 @@ import onnxruntime
 from onnx import TensorProto, helper
 
 from lipsync_preprocessing.networks import (
+    AUDIO_ENCODER_LAYERS,
+    AUDIO_ENCODER_PREFIX,
     AUDIO_SHAPE,
     BATCH_NORM_EPSILON,
     EMBEDDING,
@@ -31,7 +34,14 @@ from lipsync_preprocessing.networks import (
 )
 
 Floats = npt.NDArray[np.float32]
+_WINDOWS = 64
+_LAST_ENCODER_NORM = f"{AUDIO_ENCODER_PREFIX}{len(AUDIO_ENCODER_LAYERS) - 1}.conv_block.1.bias"
 _LOGIT_STD = 1.6  # sigmoid(N(0, 1.6)) reaches 0.04 and 0.96 at two deviations
+_SHIFT = 1.0  # of batch norms
+# Gains of the paths the audio takes over those of the picture: at the fusion, and of what comes up
+# from below over each skip.
+_FUSE_GAIN = 3.0
+_DEEP_GAIN = 4.0
 _STATISTICS_DIGITS = 3  # other processors' last bits must not make another model
 
 
@@ -59,7 +69,10 @@ class _MeasuringWriter(GraphWriter):
         mean = self.node("ReduceMean", [y], f"{norm}.mean", axes=[0, 2, 3])
         centred = self.node("Sub", [y, mean], f"{norm}.centred")
         square = self.node("Mul", [centred, centred], f"{norm}.square")
-        variance = self.node("ReduceMean", [square], f"{norm}.variance", axes=[0, 2, 3])
+        each = self.node("ReduceMean", [square], f"{norm}.each", axes=[0, 2, 3])
+        typical = self.node("ReduceMean", [each], f"{norm}.typical", axes=[1])
+        # A channel whose weights happen to cancel must not have its noise blown up.
+        variance = self.node("Max", [each, typical], f"{norm}.variance")
         self.measured.append(norm)
         if batch_norm is None:
             return y
@@ -90,17 +103,25 @@ class _MeasuringWriter(GraphWriter):
 
 
 def _draw(layers: Iterable[LayerSpec], rng: np.random.Generator) -> dict[str, npt.NDArray[Any]]:
-    """He-normal weights; batch norms' scale in 0.7…1.3, shift about 0.1 (no statistics yet)."""
+    """He-normal weights; batch norms' scale in 0.4…1, shift about 1 (no statistics yet).
+
+    The shift keeps most values on a ReLU's open side. Around 0 each layer would amplify rounding
+    errors by a fifth, and sixty of them would turn the last bit of an input into grey levels.
+    """
     state: dict[str, npt.NDArray[Any]] = {}
     for name, shape, has_bias, batch_norm in layers:
         fan_in = int(np.prod(shape[1:]))
         weight = rng.standard_normal(shape) * np.sqrt(2.0 / fan_in)
+        if re.fullmatch(r"up\d\.conv\.double_conv\.0\.conv\.0", name):
+            weight[:, : shape[1] // 2] *= _DEEP_GAIN
+        if name == "fuse_conv.0.double_conv.0.conv.0":
+            weight[:, shape[1] // 2 :] *= _FUSE_GAIN
         state[f"{name}.weight"] = weight.astype(np.float32)
         if has_bias:
             state[f"{name}.bias"] = (0.05 * rng.standard_normal(shape[0])).astype(np.float32)
         if batch_norm is not None:
-            gamma = rng.uniform(0.7, 1.3, shape[0])
-            beta = 0.1 + 0.2 * rng.standard_normal(shape[0])
+            gamma = rng.uniform(0.4, 1.0, shape[0])
+            beta = _SHIFT + 0.2 * rng.standard_normal(shape[0])
             state[f"{batch_norm}.weight"] = gamma.astype(np.float32)
             state[f"{batch_norm}.bias"] = beta.astype(np.float32)
     return state
@@ -169,8 +190,14 @@ def audio_encoder_state(width: float, seed: int) -> dict[str, npt.NDArray[Any]]:
     """An audio encoder checkpoint of random weights, measured on noise of speech's range."""
     rng = np.random.default_rng((2, seed))
     state = _draw(audio_encoder_layers(width), rng)
-    mel = np.clip(-1 + 2 * _smooth(rng, (64, *MEL_SHAPE), 2), -4, 4).astype(np.float32)
-    mel[:4] = -4  # silence
+    # Loud and soft windows, of various spectra, more or less noisy; a few of silence.
+    level = rng.uniform(-4, 1, (_WINDOWS, 1, 1, 1))
+    spectrum = 1.5 * _smooth(rng, (_WINDOWS, 1, MEL_SHAPE[1], 1), 4)
+    noise = rng.uniform(0, 1, level.shape) * rng.standard_normal((_WINDOWS, *MEL_SHAPE))
+    mel = np.clip(level + spectrum + noise, -4, 4).astype(np.float32)
+    mel[:4] = -4
+    # Half of the last layer's numbers are zero, as in a trained one.
+    state[_LAST_ENCODER_NORM] -= state[_LAST_ENCODER_NORM].mean()
     writer = _MeasuringWriter(state)
     writer.audio_encoder("mel")
     _settle(state, writer.measure({"mel": mel}), audio_encoder_layers(width), rng)
