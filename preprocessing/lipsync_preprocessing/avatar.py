@@ -161,6 +161,16 @@ def remove_avatar(repository: str | Path, name: str) -> list[str]:
     Also clears what an interrupted import or removal of that name left. Returns the models removed.
     """
     store = Repository(repository)
+    models = check_removable(store.root, name)
+    with store.changing() as scratch:
+        for model in models:
+            store.directory(model).rename(scratch / model)
+    return models
+
+
+def check_removable(repository: str | Path, name: str) -> list[str]:
+    """The models that would go with the avatar; RepositoryError if it may not go."""
+    store = Repository(repository)
     models = models_of(store, name)
     if not models:
         store.avatar(name)  # raises, with the names there are
@@ -169,9 +179,6 @@ def remove_avatar(repository: str | Path, name: str) -> list[str]:
         raise RepositoryError(
             f"{store.root}: {name} is the last avatar, the template of the next; it stays"
         )
-    with store.changing() as scratch:
-        for model in models:
-            store.directory(model).rename(scratch / model)
     return models
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import onnxruntime
 import pytest
 from lipsync_preprocessing import networks
+from toy_data import MODEL_REPOSITORY, make_raw
 
 Array = npt.NDArray[Any]
 Runner = Callable[..., Array]
@@ -44,3 +48,42 @@ def run() -> Runner:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(7)
+
+
+@pytest.fixture(scope="session")
+def generator_file(tmp_path_factory: pytest.TempPathFactory, generator_state: Any) -> Path:
+    """A toy 99.onnx with a fixed batch, as the training code's exporter writes it."""
+    path = tmp_path_factory.mktemp("generator") / "99.onnx"
+    onnx.save(networks.build_generator(generator_state, batch=1), str(path))
+    return path
+
+
+@pytest.fixture(scope="session")
+def other_generator_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("generator") / "99.onnx"
+    state = networks.random_generator_state(TOY, seed=9)
+    onnx.save(networks.build_generator(state), str(path))
+    return path
+
+
+@pytest.fixture(scope="session")
+def encoder_file(tmp_path_factory: pytest.TempPathFactory, encoder_state: Any) -> Path:
+    path = tmp_path_factory.mktemp("encoder") / "audio_encoder.onnx"
+    onnx.save(networks.build_audio_encoder(encoder_state), str(path))
+    return path
+
+
+@pytest.fixture
+def raw_dataset(tmp_path: Path) -> Path:
+    return make_raw(tmp_path / "dataset")
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """The project's model repository as it is after a clone, with nothing built."""
+    ignore = shutil.ignore_patterns("*.onnx", "*.npz", "__pycache__")
+    names = ["mel", "audio_encoder", "audio_window", "demo", "demo_generator", "demo_compositor"]
+    for name in names:
+        source = MODEL_REPOSITORY / name
+        shutil.copytree(source, tmp_path / "models" / name, ignore=ignore)
+    return tmp_path / "models"

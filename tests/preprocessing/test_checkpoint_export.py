@@ -11,7 +11,7 @@ from lipsync_preprocessing.errors import CheckpointError
 
 torch = pytest.importorskip("torch", reason="needs the export extra")
 
-import torch_networks as reference  # noqa: E402
+import torch_reference as reference  # noqa: E402
 from lipsync_preprocessing import export  # noqa: E402
 
 

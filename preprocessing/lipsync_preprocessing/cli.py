@@ -1,0 +1,284 @@
+"""lipsync-avatar: avatars in and out of a Triton model repository.
+
+Exit codes: 0 done, 1 it failed (one line on standard error says why), 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from lipsync_preprocessing.errors import AvatarError
+
+# The rest is imported by the commands that use it: ONNX takes a second, and --help should not.
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+_FILE = click.Path(path_type=Path, dir_okay=False)
+_FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+def _failing_in_one_line(command: _Command) -> _Command:
+    """AvatarErrors as a line on standard error, and exit code 1."""
+
+    @functools.wraps(command)
+    def wrapper(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except AvatarError as error:
+            click.echo(f"lipsync-avatar: {error}", err=True)
+            sys.exit(1)
+
+    return wrapper  # type: ignore[return-value]
+
+
+def _server_options(command: _Command) -> _Command:
+    url = click.option(
+        "--url", envvar="LIPSYNC_URL", help="Server: grpc://HOST:PORT or http://HOST:PORT."
+    )
+    key = click.option(
+        "--admin-key",
+        envvar="LIPSYNC_ADMIN_KEY",
+        metavar="[NAME=]KEY",
+        help="Where the server's model control is behind a key (its name: admin-key).",
+    )
+    return url(key(command))
+
+
+def _repository_option(command: _Command) -> _Command:
+    return click.option(
+        "--repository",
+        type=_FOLDER,
+        default=Path("model_repository"),
+        envvar="LIPSYNC_REPOSITORY",
+        help="Triton model repository.",
+    )(command)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+def main() -> None:
+    """Bring trained avatars into a Triton model repository, and look after them."""
+
+
+@main.command()
+@click.argument("name")
+@click.option("--dataset", type=_FOLDER, required=True, help="Raw or packaged dataset folder.")
+@click.option("--generator", type=_FILE, required=True, help="99.onnx or 99.pth.")
+@click.option("--audio-encoder", type=_FILE, required=True, help="Its ONNX file or checkpoint.")
+@click.option("--raw", is_flag=True, help="Serve the bare network too, as NAME_raw.")
+@click.option("--no-parsing", is_flag=True, help="Leave the dataset's parsing masks aside.")
+@click.option("--feather", type=float, metavar="PX", help="Soft edge of the paste, pixels of 320.")
+@click.option("--colour-match", is_flag=True, help="Match the patch's colour to the original rim.")
+@click.option("--silence-gate", type=float, metavar="DB", help="Below this level for long enough,…")
+@click.option("--silence-gate-time", type=float, metavar="S", help="…the original mouth returns.")
+@click.option("--load", is_flag=True, help="Load it into the running server at --url.")
+@_server_options
+@_repository_option
+@_failing_in_one_line
+def add(
+    repository: Path,
+    name: str,
+    dataset: Path,
+    generator: Path,
+    audio_encoder: Path,
+    raw: bool,
+    no_parsing: bool,
+    feather: float | None,
+    colour_match: bool,
+    silence_gate: float | None,
+    silence_gate_time: float | None,
+    load: bool,
+    url: str | None,
+    admin_key: str | None,
+) -> None:
+    """Make the avatar NAME from a dataset, its generator and the audio encoder."""
+    from lipsync_preprocessing.avatar import add_avatar
+    from lipsync_preprocessing.configs import PasteOptions
+    from lipsync_preprocessing.repository import RAW
+
+    control = _control(url, admin_key) if load else None
+    paste = PasteOptions(feather, colour_match, silence_gate, silence_gate_time)
+    with _progress() as report:
+        made = add_avatar(
+            repository,
+            name,
+            dataset,
+            generator,
+            audio_encoder,
+            raw=raw,
+            parsing=not no_parsing,
+            paste=paste,
+            report=report,
+        )
+    click.echo(
+        f"{made.name}: {made.frames} frames of {made.width}x{made.height},"
+        f" audio encoder {made.encoder}{f', raw network {name}{RAW}' if raw else ''}"
+    )
+    if control is not None:
+        for model in ([name + RAW] if raw else []) + [name]:
+            control.load(model)
+        click.echo(f"{name}: loaded at {url}")
+
+
+@main.command("list")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@_repository_option
+@_failing_in_one_line
+def list_(repository: Path, as_json: bool) -> None:
+    """The avatars of the repository."""
+    from lipsync_preprocessing.repository import Repository
+
+    store = Repository(repository)
+    avatars, leftovers = store.avatars(), store.leftovers()
+    if as_json:
+        click.echo(json.dumps({"avatars": [asdict(a) for a in avatars], "leftovers": leftovers}))
+        return
+    for avatar in avatars:
+        versions = ", ".join(map(str, avatar.versions)) or "none"
+        state = f"  MISSING {', '.join(avatar.missing)}" if avatar.missing else ""
+        click.echo(
+            f"{avatar.name}  {avatar.frames} frames  {avatar.width}x{avatar.height}  encoder"
+            f" {avatar.encoder}  generator versions {versions}{'  raw' if avatar.raw else ''}{state}"
+        )
+    for model in leftovers:
+        click.echo(f"{model}  left by an interrupted import or removal: lipsync-avatar remove")
+
+
+@main.command()
+@click.argument("name")
+@click.option("--unload", is_flag=True, help="Unload it from the running server at --url first.")
+@_server_options
+@_repository_option
+@_failing_in_one_line
+def remove(
+    repository: Path, name: str, unload: bool, url: str | None, admin_key: str | None
+) -> None:
+    """Take the avatar NAME out of the repository."""
+    from lipsync_preprocessing.avatar import check_removable, remove_avatar
+
+    if unload:
+        control = _control(url, admin_key)
+        for model in check_removable(repository, name):
+            control.unload(model)
+        click.echo(f"{name}: unloaded at {url}")
+    removed = remove_avatar(repository, name)
+    click.echo(f"{name}: removed {', '.join(removed)}")
+
+
+@main.command()
+@click.argument("name")
+@_repository_option
+@_failing_in_one_line
+def check(repository: Path, name: str) -> None:
+    """Load the avatar NAME in a server of its own and render a second with it."""
+    from lipsync_preprocessing.trial import SECONDS, try_avatar
+
+    trial = try_avatar(repository, name)
+    click.echo(
+        f"{name}: ok, {trial.frames} frames for {SECONDS} s of sound in {trial.seconds:.1f} s;"
+        f" sound changes the face by {trial.difference:.1f} grey levels"
+    )
+
+
+@main.command()
+@click.argument("name")
+@click.option("-o", "--output", type=_FILE, required=True, help="The PNG to write.")
+@click.option("--rows", type=click.IntRange(1), default=8, help="Frames shown.")
+@click.option("--force", is_flag=True, help="Overwrite the file.")
+@_repository_option
+@_failing_in_one_line
+def inspect(repository: Path, name: str, output: Path, rows: int, force: bool) -> None:
+    """A contact sheet of the avatar NAME: frames with rectangles, faces, masks."""
+    from lipsync_preprocessing.contact_sheet import contact_sheet
+    from lipsync_preprocessing.dataset import encode_png
+
+    if output.exists() and not force:
+        raise AvatarError(f"{output}: is there already; --force overwrites it")
+    sheet = encode_png(contact_sheet(repository, name, rows))
+    try:
+        output.write_bytes(sheet)
+    except OSError as error:
+        raise AvatarError(f"{output}: cannot be written: {error.strerror}") from error
+    click.echo(f"{output}: the contact sheet of {name}")
+
+
+@main.command()
+@click.argument("name")
+@click.option("--generator", type=_FILE, help="New 99.onnx or 99.pth: becomes the next version.")
+@click.option("--rollback", is_flag=True, help="Delete the newest version instead.")
+@click.option("--prune", is_flag=True, help="Delete all versions but the newest.")
+@click.option("--load", is_flag=True, help="Have the running server at --url switch.")
+@_server_options
+@_repository_option
+@_failing_in_one_line
+def update(
+    repository: Path,
+    name: str,
+    generator: Path | None,
+    rollback: bool,
+    prune: bool,
+    load: bool,
+    url: str | None,
+    admin_key: str | None,
+) -> None:
+    """Give the avatar NAME a new generator. The old version stays until --prune."""
+    from lipsync_preprocessing import update as updating
+    from lipsync_preprocessing.repository import GENERATOR, RAW, Repository
+
+    if rollback and (prune or generator is not None):
+        raise click.UsageError("--rollback goes alone")
+    if not (rollback or prune or generator is not None):
+        raise click.UsageError("expected --generator, --rollback or --prune")
+    control = _control(url, admin_key) if load else None
+    if generator is not None:
+        version = updating.update_generator(repository, name, generator)
+        click.echo(f"{name}: generator version {version}")
+    if rollback:
+        dropped = updating.roll_back(repository, name)
+        click.echo(f"{name}: version {dropped[0]} deleted")
+    if control is not None:
+        raw = Repository(repository).avatar(name).raw
+        for model in (name + GENERATOR, *([name + RAW] if raw else [])):
+            control.load(model)
+        click.echo(f"{name}: switched at {url}")
+    if prune:
+        dropped = updating.prune_versions(repository, name)
+        click.echo(f"{name}: deleted versions {', '.join(map(str, dropped)) or '(none)'}")
+
+
+def _control(url: str | None, admin_key: str | None) -> Any:
+    from lipsync_preprocessing.model_control import ModelControl
+
+    if url is None:
+        raise click.UsageError("expected --url (or LIPSYNC_URL) of the running server")
+    return ModelControl(url, admin_key)
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar for each stage, on standard error, where somebody watches."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+        tasks: dict[str, Any] = {}
+
+        def report(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done)
+
+        yield report
