@@ -95,8 +95,14 @@ def write_ensemble(
     config.name = name
     _set_frame_size(config, size)
     step_with_input(config, "mel").model_name = encoder
-    step_with_input(config, "pose").model_name = name + GENERATOR
-    step_with_input(config, "PATCH").model_name = name + COMPOSITOR
+    for suffix in (GENERATOR, COMPOSITOR):
+        own = [s for s in config.ensemble_scheduling.step if s.model_name == template + suffix]
+        if not own:
+            raise RepositoryError(
+                f"{template}: expected an ensemble with {template + suffix} in it"
+            )
+        for step in own:
+            step.model_name = name + suffix
     for key, value in (("avatar_frames", frames), ("width", size[0]), ("height", size[1])):
         set_parameter(config, key, value)
     write_config(directory, config)

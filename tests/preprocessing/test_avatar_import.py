@@ -1,0 +1,417 @@
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from lipsync_preprocessing import avatar as avatars
+from lipsync_preprocessing import networks
+from lipsync_preprocessing import update as updating
+from lipsync_preprocessing.avatar import add_avatar, fill_template, remove_avatar
+from lipsync_preprocessing.configs import PasteOptions
+from lipsync_preprocessing.dataset import read_dataset
+from lipsync_preprocessing.errors import AvatarError, DatasetError, ModelError, RepositoryError
+from lipsync_preprocessing.faces import cut_face
+from lipsync_preprocessing.repository import Repository
+from toy_data import COUNT, HEIGHT, WIDTH, make_raw
+
+
+def tree(root: Path) -> dict[str, bytes]:
+    """Every file below, with its content; scratch folders beside it too."""
+    files = [p for p in root.parent.rglob("*") if p.is_file() and "dataset" not in p.parts]
+    return {str(p.relative_to(root.parent)): p.read_bytes() for p in files}
+
+
+@pytest.fixture
+def add(repository: Path, raw_dataset: Path, generator_file: Path, encoder_file: Path) -> Any:
+    def add_one(name: str = "anna", **changes: Any) -> Any:
+        arguments: dict[str, Any] = {
+            "dataset_dir": raw_dataset,
+            "generator_path": generator_file,
+            "encoder_path": encoder_file,
+            **changes,
+        }
+        return add_avatar(repository, name, **arguments)
+
+    return add_one
+
+
+def test_an_avatar_is_three_models(add: Any, repository: Path, run: Any, rng: Any) -> None:
+    made = add()
+    assert (made.name, made.frames, made.width, made.height) == ("anna", COUNT, WIDTH, HEIGHT)
+    assert (made.versions, made.raw, made.missing) == ((1,), False, ())
+    store = Repository(repository)
+    ensemble, generator, compositor = (
+        store.config(n) for n in ("anna", "anna_generator", "anna_compositor")
+    )
+    assert [ensemble.name, generator.name, compositor.name] == [
+        "anna",
+        "anna_generator",
+        "anna_compositor",
+    ]
+    steps = [s.model_name for s in ensemble.ensemble_scheduling.step]
+    own = ["anna_generator", "anna_compositor"]
+    assert set(steps) == {"mel", made.encoder, "audio_window", *own}
+    demo_steps = [s.model_name for s in store.config("demo").ensemble_scheduling.step]
+    assert [s for s in steps if s in own] == [
+        s.replace("demo", "anna") for s in demo_steps if s.startswith("demo")
+    ]
+    for config in (ensemble, compositor):
+        frames = next(o for o in config.output if o.name == "FRAMES")
+        assert list(frames.dims) == [-1, HEIGHT, WIDTH, 3]
+    told = {k: v.string_value for k, v in ensemble.parameters.items()}
+    assert told["avatar_frames"] == str(COUNT)
+    assert (told["width"], told["height"]) == (str(WIDTH), str(HEIGHT))
+    template = store.config("demo")
+    changed = {"avatar_frames", "width", "height"}
+    assert {k: v for k, v in told.items() if k not in changed} == {
+        k: v.string_value for k, v in template.parameters.items() if k not in changed
+    }
+    assert generator.max_batch_size == store.config("demo_generator").max_batch_size
+    code = {p.name for p in (repository / "demo_compositor" / "1").glob("*.py")}
+    assert {p.name for p in (repository / "anna_compositor" / "1").iterdir()} == code | {
+        "frames.npz"
+    }
+    assert store.model_file("audio_window").is_file()
+    patch = run(
+        str(store.model_file("anna_generator")),
+        pose=np.array([[0]]),
+        audio=rng.random((1, 32, 16, 16)).astype(np.float32),
+    )
+    assert patch.shape == (1, 320, 320, 3)
+    assert not list(repository.parent.glob(".lipsync*"))
+
+
+def test_template_stays_as_it_was(add: Any, repository: Path) -> None:
+    before = tree(repository)
+    add()
+    after = tree(repository)
+    assert {k: after[k] for k in before} == before
+
+
+def test_equal_encoders_are_shared_others_get_a_name(
+    add: Any, repository: Path, encoder_state: Any, tmp_path: Path
+) -> None:
+    first = add("anna").encoder
+    renamed = tmp_path / "same.onnx"  # equal but for its names and batch
+    onnx.save(networks.build_audio_encoder(encoder_state, batch=1, input_name="x"), str(renamed))
+    assert add("berta", encoder_path=renamed).encoder == first
+    other = tmp_path / "other.onnx"
+    state = networks.random_audio_encoder_state(seed=2, width=1 / 4)
+    onnx.save(networks.build_audio_encoder(state), str(other))
+    second = add("clara", encoder_path=other).encoder
+    assert second != first
+    config = Repository(repository).config(second)
+    assert config.name == second
+    assert [i.name for i in config.input] == ["mel"]
+    assert remove_avatar(repository, "anna") == ["anna", "anna_compositor", "anna_generator"]
+    assert (repository / first).is_dir()  # berta uses it
+    assert second in remove_avatar(repository, "clara")
+    assert not (repository / second).exists()
+
+
+def test_the_shared_encoder_is_used_where_it_is_the_same(
+    add: Any, repository: Path, encoder_file: Path
+) -> None:
+    shutil.copy(encoder_file, repository / "audio_encoder" / "1" / "model.onnx")
+    assert add().encoder == "audio_encoder"
+    assert "audio_encoder" not in remove_avatar(repository, "anna")
+
+
+def test_raw_network(add: Any, repository: Path, run: Any, rng: Any, generator_state: Any) -> None:
+    assert add(raw=True).raw
+    store = Repository(repository)
+    config = store.config("anna_raw")
+    assert [(i.name, list(i.dims)) for i in config.input] == [
+        ("input", [6, 320, 320]),
+        ("audio", [32, 16, 16]),
+    ]
+    assert [(o.name, list(o.dims)) for o in config.output] == [("output", [3, 320, 320])]
+    assert config.max_batch_size == 32
+    assert config.HasField("dynamic_batching")
+    assert {n: list(i.dims) for n, i in config.model_warmup[0].inputs.items()} == {
+        "input": [6, 320, 320],
+        "audio": [32, 16, 16],
+    }
+    feeds = {
+        "input": rng.random((2, 6, 320, 320)).astype(np.float32),
+        "audio": rng.random((2, 32, 16, 16)).astype(np.float32),
+    }
+    came = run(str(store.model_file("anna_raw")), **feeds)
+    np.testing.assert_array_equal(came, run(networks.build_generator(generator_state), **feeds))
+    assert "anna_raw" in remove_avatar(repository, "anna")
+
+
+def test_paste_options_become_parameters(add: Any, repository: Path) -> None:
+    add("anna", paste=PasteOptions(6, True, -45, 0.4))
+    store = Repository(repository)
+    told = {k: v.string_value for k, v in store.config("anna_compositor").parameters.items()}
+    default = {k: v.string_value for k, v in store.config("demo_compositor").parameters.items()}
+    assert told == default | {
+        "paste_feather_px": "6",
+        "paste_colour_match": "1",
+        "silence_gate_db": "-45",
+        "silence_gate_s": "0.4",
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"paste_feather_px": -1}, "0 to 160 pixels, got -1"),
+        ({"silence_gate_db": 3}, "-120 to 0 dB, got 3"),
+        ({"silence_gate_db": -40, "silence_gate_s": 0}, "0 to 60 seconds, got 0"),
+        ({"silence_gate_s": 1}, r"expected a level \(dB\)"),
+        ({"paste_feather_px": float("nan")}, "got nan"),
+    ],
+)
+def test_bad_paste_options(options: Any, message: str) -> None:
+    with pytest.raises(AvatarError, match=message):
+        PasteOptions(**options)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "a b", "../a", "a/b", ".a", "1a", "ä", "a" * 65, "mel", "stream", "audio_encoder_2",
+     "a_generator", "a_raw", "a_compositor", "a.b", "-a"],
+)  # fmt: skip
+def test_names_triton_would_choke_on(name: str, add: Any, repository: Path) -> None:
+    before = tree(repository)
+    with pytest.raises(RepositoryError, match="avatar name"):
+        add(name)
+    assert tree(repository) == before
+
+
+def test_a_name_is_given_once(add: Any, repository: Path) -> None:
+    add()
+    before = tree(repository)
+    with pytest.raises(RepositoryError, match="anna is there already"):
+        add()
+    assert tree(repository) == before
+
+
+def wrong_models(tmp_path: Path) -> dict[str, tuple[Path, str]]:
+    """Files that are not a generator, with what must be said of them."""
+    text = tmp_path / "text.onnx"
+    text.write_text("not a model")
+    empty = tmp_path / "empty.onnx"
+    empty.touch()
+    small = tmp_path / "small.onnx"
+    model = networks.build_generator(networks.random_generator_state(1 / 16, 0))
+    for port in (model.graph.input[0], model.graph.output[0]):
+        for axis in (2, 3):
+            port.type.tensor_type.shape.dim[axis].dim_value = 160
+    onnx.save(model, str(small))
+    loud = tmp_path / "loud.onnx"
+    model = networks.build_generator(networks.random_generator_state(1 / 16, 0))
+    model.graph.node[-1].op_type = "Relu"
+    onnx.save(model, str(loud))
+    return {
+        "text": (text, "text.onnx: expected an ONNX model"),
+        "empty": (empty, "empty.onnx: expected an ONNX model"),
+        "missing": (tmp_path / "none.onnx", "none.onnx: expected an ONNX file, found nothing"),
+        "small": (small, r"small.onnx: generator: expected one input of float \[batch,6,320,320\]"),
+        "loud": (loud, "loud.onnx: expected an output in 0…1, got 0"),
+    }
+
+
+@pytest.mark.parametrize("which", ["text", "empty", "missing", "small", "loud"])
+def test_wrong_generators(which: str, add: Any, repository: Path, tmp_path: Path) -> None:
+    path, message = wrong_models(tmp_path)[which]
+    before = tree(repository)
+    with pytest.raises(ModelError, match=message) as raised:
+        add(generator_path=path)
+    assert str(raised.value).startswith(str(path))
+    assert "\n" not in str(raised.value)
+    assert tree(repository) == before
+
+
+def test_encoder_and_generator_mixed_up(add: Any, generator_file: Path, encoder_file: Path) -> None:
+    with pytest.raises(ModelError, match=r"99\.onnx: audio encoder: expected one input.*1,80,16"):
+        add(encoder_path=generator_file)
+    with pytest.raises(ModelError, match=r"audio_encoder\.onnx: generator: expected one input"):
+        add(generator_path=encoder_file)
+
+
+def test_a_bad_last_frame_changes_nothing(add: Any, repository: Path, raw_dataset: Path) -> None:
+    path = raw_dataset / "full_body_img" / f"{COUNT - 1}.jpg"
+    path.write_bytes(path.read_bytes()[:-100])
+    before = tree(repository)
+    with pytest.raises(DatasetError, match="expected a whole JPEG"):
+        add()
+    assert tree(repository) == before
+
+
+def test_a_disk_too_small_is_noticed_before(
+    add: Any, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil._ntuple_diskusage(10**9, 10**9 - 10**6, 10**6)  # type: ignore[attr-defined]
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    before = tree(repository)
+    with pytest.raises(RepositoryError, match="of free disk for the import, got 0"):
+        add()
+    assert tree(repository) == before
+
+
+@pytest.mark.parametrize("step", ["write_pack", "write_compiled_generator"])
+def test_a_disk_that_fills_on_the_way(
+    step: str, add: Any, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_arguments: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(avatars, step, fail)
+    before = tree(repository)
+    with pytest.raises(RepositoryError, match=r"the disk is full.*nothing was changed"):
+        add()
+    assert tree(repository) == before
+
+
+@pytest.mark.parametrize("survivors", [0, 1, 2])
+def test_cut_off_between_renames_there_is_no_avatar(
+    survivors: int, add: Any, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after so many renames: no ensemble yet, and remove clears the rest."""
+    rename, done = Path.rename, []
+
+    def rename_some(self: Path, target: Path) -> Path:
+        if target.parent == repository:
+            if len(done) == survivors + 1:  # the audio encoder goes first
+                raise KeyboardInterrupt
+            done.append(target)
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", rename_some)
+    with pytest.raises(KeyboardInterrupt):
+        add()
+    monkeypatch.undo()
+    store = Repository(repository)
+    assert not (repository / "anna").exists()
+    left = ["anna_generator", "anna_compositor"][:survivors]
+    assert store.leftovers() == sorted(left)
+    if left:
+        with pytest.raises(RepositoryError, match="interrupted import: lipsync-avatar remove anna"):
+            add()
+        assert sorted(remove_avatar(repository, "anna")) == sorted(left)
+    assert add().missing == ()
+
+
+def test_removal_takes_the_ensemble_first(
+    add: Any, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add()
+    rename, moved = Path.rename, []
+
+    def record(self: Path, target: Path) -> Path:
+        moved.append(self.name)
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", record)
+    remove_avatar(repository, "anna")
+    assert moved[0] == "anna"
+    assert not list(repository.glob("anna*"))
+    assert not list(repository.parent.glob(".lipsync*"))
+
+
+def test_the_last_avatar_stays(repository: Path) -> None:
+    with pytest.raises(RepositoryError, match="demo is the last avatar"):
+        remove_avatar(repository, "demo")
+    with pytest.raises(RepositoryError, match="no avatar 'nobody'; it has: demo"):
+        remove_avatar(repository, "nobody")
+
+
+def test_scratch_of_a_killed_run_goes(add: Any, repository: Path) -> None:
+    stale = repository.parent / f".lipsync-avatar-{repository.name}-dead"
+    (stale / "x").mkdir(parents=True)
+    foreign = repository.parent / ".lipsync-avatar-others-live"
+    foreign.mkdir()
+    add()
+    assert not stale.exists()
+    assert foreign.exists()
+
+
+def test_one_change_at_a_time(add: Any, repository: Path) -> None:
+    handle = os.open(repository, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        with pytest.raises(RepositoryError, match="another lipsync-avatar"):
+            add()
+    finally:
+        os.close(handle)
+    assert add().name == "anna"
+
+
+def test_update_makes_versions(
+    add: Any, repository: Path, other_generator_file: Path, raw_dataset: Path, run: Any, rng: Any
+) -> None:
+    add(raw=True)
+    store = Repository(repository)
+    assert updating.update_generator(repository, "anna", other_generator_file) == 2
+    assert store.avatar("anna").versions == (1, 2)
+    assert store.versions("anna_raw") == (1, 2)
+    audio = rng.random((1, 32, 16, 16)).astype(np.float32)
+    first, second = (
+        run(str(store.model_file("anna_generator", v)), pose=np.array([[0]]), audio=audio)
+        for v in (1, 2)
+    )
+    assert not np.array_equal(first, second)
+    # The new version has the same faces, from the pack: by hand, frame 1 comes at pose 0.
+    frame = list(read_dataset(raw_dataset).read())[1]
+    face = cut_face(frame.image, frame.rect)
+    masked = face.copy()
+    masked[5:310, 5:315] = 0
+    x = np.concatenate([face, masked], axis=2).transpose(2, 0, 1)[None].astype(np.float32) / 255
+    output = run(str(other_generator_file), input=x, audio=audio)
+    np.testing.assert_array_equal(second[0], (output[0] * 255).astype("u1").transpose(1, 2, 0))
+    assert updating.roll_back(repository, "anna") == [2]
+    with pytest.raises(RepositoryError, match="older version to go back to, got 1 alone"):
+        updating.roll_back(repository, "anna")
+    assert updating.update_generator(repository, "anna", other_generator_file) == 2
+    assert updating.prune_versions(repository, "anna") == [1]
+    assert store.avatar("anna").versions == (2,)
+    assert updating.update_generator(repository, "anna", other_generator_file) == 3
+
+
+def test_update_of_a_bad_generator_changes_nothing(
+    add: Any, repository: Path, encoder_file: Path
+) -> None:
+    add()
+    before = tree(repository)
+    with pytest.raises(ModelError, match="expected one input"):
+        updating.update_generator(repository, "anna", encoder_file)
+    assert tree(repository) == before
+
+
+def test_fill_template(
+    repository: Path, tmp_path: Path, generator_file: Path, encoder_file: Path
+) -> None:
+    """The demo after a clone: configs are there, data is not; twice does no harm."""
+    store = Repository(repository)
+    frames = store.avatar("demo").frames
+    dataset = make_raw(tmp_path / "short")
+    with pytest.raises(RepositoryError, match=rf"says {frames} frames of 1280x720.*has 5 of 160"):
+        fill_template(repository, "demo", dataset, generator_file, encoder_file)
+    for name in ("demo", "demo_compositor"):
+        path = repository / name / "config.pbtxt"
+        text = path.read_text().replace("720, 1280", f"{HEIGHT}, {WIDTH}")
+        for old, new in ((str(frames), COUNT), ("1280", WIDTH), ("720", HEIGHT)):
+            text = text.replace(f'string_value: "{old}"', f'string_value: "{new}"')
+        path.write_text(text)
+    before = {p: p.read_bytes() for p in repository.rglob("*") if p.is_file()}
+    for _ in range(2):
+        filled = fill_template(repository, "demo", dataset, generator_file, encoder_file)
+    assert filled.missing == ()
+    assert all(p.read_bytes() == content for p, content in before.items())
+    made = {str(p.relative_to(repository)) for p in repository.rglob("*") if p.is_file()}
+    assert made - {str(p.relative_to(repository)) for p in before} == {
+        "audio_encoder/1/model.onnx",
+        "audio_window/1/model.onnx",
+        "demo_compositor/1/frames.npz",
+        "demo_generator/1/model.onnx",
+    }
