@@ -25,11 +25,12 @@ from lipsync_preprocessing.compile import (
 from lipsync_preprocessing.configs import PasteOptions
 from lipsync_preprocessing.dataset import Dataset, read_dataset
 from lipsync_preprocessing.errors import RepositoryError
-from lipsync_preprocessing.pack import PACK, map_faces, write_pack
+from lipsync_preprocessing.pack import map_faces, write_pack
 from lipsync_preprocessing.repository import (
     COMPOSITOR,
     CONFIG,
     GENERATOR,
+    PACK,
     RAW,
     Avatar,
     Repository,

@@ -101,9 +101,9 @@ def add(
     admin_key: str | None,
 ) -> None:
     """Make the avatar NAME from a dataset, its generator and the audio encoder."""
-    from lipsync_preprocessing.avatar import add_avatar
+    from lipsync_preprocessing.avatar import add_avatar, models_of
     from lipsync_preprocessing.configs import PasteOptions
-    from lipsync_preprocessing.repository import RAW
+    from lipsync_preprocessing.repository import RAW, Repository
 
     control = _control(url, admin_key) if load else None
     paste = PasteOptions(feather, colour_match, silence_gate, silence_gate_time)
@@ -124,8 +124,12 @@ def add(
         f" audio encoder {made.encoder}{f', raw network {name}{RAW}' if raw else ''}"
     )
     if control is not None:
-        for model in ([name + RAW] if raw else []) + [name]:
-            control.load(model)
+        try:
+            control.load_all(models_of(Repository(repository), name))
+        except AvatarError as error:
+            raise AvatarError(
+                f"{error} (the avatar is in the repository; to try again: update {name} --load)"
+            ) from error
         click.echo(f"{name}: loaded at {url}")
 
 
@@ -230,14 +234,18 @@ def update(
     url: str | None,
     admin_key: str | None,
 ) -> None:
-    """Give the avatar NAME a new generator. The old version stays until --prune."""
+    """Give the avatar NAME a new generator. The old version stays until --prune.
+
+    With --load alone, have the server load the avatar as it is.
+    """
     from lipsync_preprocessing import update as updating
-    from lipsync_preprocessing.repository import GENERATOR, RAW, Repository
+    from lipsync_preprocessing.avatar import models_of
+    from lipsync_preprocessing.repository import Repository
 
     if rollback and (prune or generator is not None):
         raise click.UsageError("--rollback goes alone")
-    if not (rollback or prune or generator is not None):
-        raise click.UsageError("expected --generator, --rollback or --prune")
+    if not (rollback or prune or load or generator is not None):
+        raise click.UsageError("expected --generator, --rollback, --prune or --load")
     control = _control(url, admin_key) if load else None
     if generator is not None:
         version = updating.update_generator(repository, name, generator)
@@ -246,10 +254,8 @@ def update(
         dropped = updating.roll_back(repository, name)
         click.echo(f"{name}: version {dropped[0]} deleted")
     if control is not None:
-        raw = Repository(repository).avatar(name).raw
-        for model in (name + GENERATOR, *([name + RAW] if raw else [])):
-            control.load(model)
-        click.echo(f"{name}: switched at {url}")
+        control.load_all(models_of(Repository(repository), name))
+        click.echo(f"{name}: loaded at {url}")
     if prune:
         dropped = updating.prune_versions(repository, name)
         click.echo(f"{name}: deleted versions {', '.join(map(str, dropped)) or '(none)'}")
@@ -260,7 +266,9 @@ def _control(url: str | None, admin_key: str | None) -> Any:
 
     if url is None:
         raise click.UsageError("expected --url (or LIPSYNC_URL) of the running server")
-    return ModelControl(url, admin_key)
+    control = ModelControl(url, admin_key)
+    control.check()  # before anything is changed
+    return control
 
 
 @contextlib.contextmanager

@@ -11,8 +11,8 @@ from lipsync_preprocessing.compile import MASK_X, MASK_Y
 from lipsync_preprocessing.dataset import Frame
 from lipsync_preprocessing.errors import RepositoryError
 from lipsync_preprocessing.faces import Image, cut_face
-from lipsync_preprocessing.pack import PACK, read_pack
-from lipsync_preprocessing.repository import COMPOSITOR, Repository
+from lipsync_preprocessing.pack import read_pack
+from lipsync_preprocessing.repository import COMPOSITOR, PACK, Repository
 
 ROW_HEIGHT = 240  # pixels
 MARGIN = 8

@@ -11,6 +11,7 @@ import json
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Sequence
 from typing import Any
 
 import tritonclient.grpc
@@ -53,9 +54,22 @@ class ModelControl:
         """
         self._call("load", model)
 
+    def load_all(self, models: Sequence[str]) -> None:
+        """Load models given as `models_of` does, the ensemble first: it is loaded last.
+
+        One by one, since an ensemble loads well with the version of a part that was there before,
+        whatever became of the new one. What did not change is not loaded again.
+        """
+        for model in reversed(models):
+            self.load(model)
+
     def unload(self, model: str) -> None:
         """Unload the model; requests already in it are finished."""
         self._call("unload", model)
+
+    def check(self) -> None:
+        """ServerError if no server answers there, or not with this key."""
+        self._call("index", "")
 
     def _call(self, verb: str, model: str) -> None:
         try:
@@ -72,16 +86,21 @@ class ModelControl:
 
     def _call_grpc(self, verb: str, model: str) -> None:
         client: Any = tritonclient.grpc.InferenceServerClient(self._host)
+        options = {"headers": self._headers, "client_timeout": self._timeout_s}
         try:
             if verb == "load":
-                client.load_model(model, headers=self._headers, client_timeout=self._timeout_s)
+                client.load_model(model, **options)
+            elif verb == "unload":
+                client.unload_model(model, **options)
             else:
-                client.unload_model(model, headers=self._headers, client_timeout=self._timeout_s)
+                client.get_model_repository_index(**options)
         finally:
             client.close()
 
     def _call_http(self, verb: str, model: str) -> None:
         path = f"/v2/repository/models/{urllib.parse.quote(model)}/{verb}"
+        if not model:
+            path = f"/v2/repository/{verb}"
         request = urllib.request.Request(self.url.rstrip("/") + path, b"{}", self._headers)
         with urllib.request.urlopen(request, timeout=self._timeout_s):
             pass

@@ -24,8 +24,6 @@ from lipsync_preprocessing.errors import RepositoryError
 from lipsync_preprocessing.faces import Image, cut_face
 from lipsync_preprocessing.networks import FACE
 
-PACK = "frames.npz"
-
 
 def write_pack(dataset: Dataset, path: Path, faces: Path, progress: Progress | None = None) -> None:
     """Write the pack and, in the same pass, the faces as raw uint8 [K,320,320,3] BGR.

@@ -28,6 +28,7 @@ GENERATOR, COMPOSITOR, RAW = "_generator", "_compositor", "_raw"
 PART_SUFFIXES = (GENERATOR, COMPOSITOR, RAW)
 SHARED = ("mel", "audio_encoder", "audio_window", "stream")
 CONFIG = "config.pbtxt"
+PACK = "frames.npz"
 API_PARAMETER = "lipsync_api"
 # What Triton's URLs, metrics and version folders take without quoting.
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
@@ -158,9 +159,10 @@ class Repository:
     def _describe(self, config: Any) -> Avatar:
         name = config.name
         parameters = {k: v.string_value for k, v in config.parameters.items()}
-        parts = [name + GENERATOR, name + COMPOSITOR]
         encoder = step_with_input(config, "mel").model_name
-        missing = [p for p in (*parts, encoder) if not self.versions(p)]
+        missing = [p for p in (name + GENERATOR, encoder) if not self.versions(p)]
+        if not (self.root / (name + COMPOSITOR) / "1" / PACK).is_file():
+            missing.append(name + COMPOSITOR)
         return Avatar(
             name=name,
             frames=int(parameters.get("avatar_frames", 0)),

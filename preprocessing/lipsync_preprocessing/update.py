@@ -8,8 +8,8 @@ import onnx
 
 from lipsync_preprocessing.compile import raw_generator, write_compiled_generator
 from lipsync_preprocessing.errors import RepositoryError
-from lipsync_preprocessing.pack import PACK, map_faces, write_faces
-from lipsync_preprocessing.repository import COMPOSITOR, GENERATOR, RAW, Repository
+from lipsync_preprocessing.pack import map_faces, write_faces
+from lipsync_preprocessing.repository import COMPOSITOR, GENERATOR, PACK, RAW, Repository
 from lipsync_preprocessing.sources import load_generator
 
 
