@@ -1,0 +1,38 @@
+"""Client of the lip-sync service on Triton: speech in, a talking avatar out."""
+
+from ._avatar import Avatar
+from ._client import AsyncLipSyncClient, LipSyncClient, Summary
+from ._errors import (
+    Incompatible,
+    InputError,
+    LipSyncError,
+    OutputError,
+    Overloaded,
+    Rejected,
+    ServerError,
+    ServerLost,
+    ServerTimeout,
+    UnknownAvatar,
+    Unreachable,
+)
+from ._render import Chunk, Plan
+
+__all__ = [
+    "AsyncLipSyncClient",
+    "Avatar",
+    "Chunk",
+    "Incompatible",
+    "InputError",
+    "LipSyncClient",
+    "LipSyncError",
+    "OutputError",
+    "Overloaded",
+    "Plan",
+    "Rejected",
+    "ServerError",
+    "ServerLost",
+    "ServerTimeout",
+    "Summary",
+    "UnknownAvatar",
+    "Unreachable",
+]

@@ -15,7 +15,7 @@ from ._wheel import WheelError
 DEFAULT_REPOSITORY = Path("model_repository")
 
 
-class _Stopped(Exception):  # noqa: N818 - not an error
+class _Stopped(Exception):
     pass
 
 

@@ -1,0 +1,270 @@
+"""The library: an asyncio client, and the same for callers without an event loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from . import _timeline as timeline
+from ._audio import AudioFile, ClipWindow
+from ._avatar import Avatar, is_avatar
+from ._errors import LipSyncError
+from ._files import refuse_existing, written_aside
+from ._frames import OUTPUT_OF, FrameWriter
+from ._mux import Mp4Writer
+from ._render import Chunk, Plan, render
+from ._transport import connect
+
+Progress = Callable[[int, int | None], None]  # frames done, frames expected (None: not known)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a render came to.
+
+    Attributes:
+        output: the file or directory.
+        frames: video frames.
+        seconds: it took, from the first byte read to the finished file.
+        first_frame_s: until the first frames were there.
+    """
+
+    output: Path
+    frames: int
+    seconds: float
+    first_frame_s: float
+
+    @property
+    def fps(self) -> float:
+        """Frames a second."""
+        return self.frames / self.seconds
+
+    @property
+    def realtime_factor(self) -> float:
+        """Seconds of video made a second."""
+        return self.fps / timeline.FPS
+
+
+class AsyncLipSyncClient:
+    """A client of a lip-sync server.
+
+    Args:
+        url: grpc://HOST:PORT or http://HOST:PORT.
+
+    Example:
+        async with AsyncLipSyncClient("grpc://127.0.0.1:8001") as client:
+            await client.render_to_file("speech.wav", "talk.mp4", "demo")
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._transport: Any = None
+
+    async def __aenter__(self) -> AsyncLipSyncClient:
+        self._transport = connect(self._url)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._transport.close()
+
+    async def avatar(self, name: str) -> Avatar:
+        """What the server says of an avatar."""
+        return Avatar.from_config(await self._transport.config(name))
+
+    async def avatars(self) -> list[Avatar]:
+        """The avatars that are ready on the server."""
+        found = []
+        for entry in await self._transport.index():
+            if entry.get("state") == "READY":
+                config = await self._transport.config(entry["name"])
+                if is_avatar(config):
+                    found.append(Avatar.from_config(config))
+        return sorted(found, key=lambda avatar: avatar.name)
+
+    async def health(self) -> dict[str, bool]:
+        """Readiness of each model by name; the server's own word stays "ready" with a dead model."""
+        names = sorted({entry["name"] for entry in await self._transport.index()})
+        return {name: await self._transport.model_ready(name) for name in names}
+
+    async def info(self) -> dict[str, Any]:
+        """Triton's own name, version and extensions."""
+        return dict(await self._transport.metadata())
+
+    async def render(
+        self, audio: str | Path, avatar: str, plan: Plan | None = None
+    ) -> AsyncIterator[Chunk]:
+        """Chunks of frames, in order, as they are made.
+
+        Args:
+            audio: any audio or video file.
+            avatar: name of the avatar.
+            plan: what to make and how; H.264 by default.
+        """
+        source = AudioFile(audio)
+        try:
+            about = await self.avatar(avatar)
+            chunks = render(self._transport, about, ClipWindow(source.blocks()), plan or Plan())
+            async with aclosing(chunks):  # type: ignore[type-var]
+                async for chunk in chunks:
+                    yield chunk
+        finally:
+            source.close()
+
+    async def render_to_file(
+        self,
+        audio: str | Path,
+        output: str | Path,
+        avatar: str,
+        plan: Plan | None = None,
+        *,
+        frames: str | None = None,
+        force: bool = False,
+        progress: Progress | None = None,
+    ) -> Summary:
+        """Render to an MP4 with sound, or to a folder of pictures.
+
+        Args:
+            audio: any audio or video file.
+            output: the file, or the folder; it appears only when it is complete.
+            avatar: name of the avatar.
+            plan: how; what to ask for follows from `output`.
+            frames: "png" or "jpg" for a folder of pictures; None for an MP4.
+            force: replace what is there.
+            progress: called after each chunk.
+        """
+        path, plan = Path(output), plan or Plan()
+        begun = time.monotonic()
+        refuse_existing(path, force)
+        about = await self.avatar(avatar)
+        wanted = OUTPUT_OF[frames] if frames else "H264"
+        plan = Plan(**{**vars(plan), "output": wanted})
+        first, done = 0.0, 0
+        with (
+            written_aside(path, directory=frames is not None) as aside,
+            _writer(audio, aside, frames) as (source, writer),
+        ):
+            estimate = source.estimated_samples
+            expected = None if estimate is None else timeline.frame_count(estimate)
+            chunks = render(self._transport, about, ClipWindow(source.blocks()), plan)
+            async with aclosing(chunks):  # type: ignore[type-var]
+                async for chunk in chunks:
+                    first = first or time.monotonic() - begun
+                    writer.pictures(chunk.frames)
+                    done += len(chunk.frames)
+                    if progress is not None:
+                        progress(done, expected)
+        return Summary(path, done, time.monotonic() - begun, first)
+
+
+@contextmanager
+def _writer(
+    audio: str | Path, aside: Path, frames: str | None
+) -> Iterator[tuple[AudioFile, Mp4Writer | FrameWriter]]:
+    """The open clip, and what its frames go to."""
+    if frames is not None:
+        source = AudioFile(audio)
+        try:
+            yield source, FrameWriter(aside, frames)
+        finally:
+            source.close()
+        return
+    source = AudioFile(audio, on_frame=lambda frame: video.sound(frame))
+    try:
+        video = Mp4Writer(aside, source.sample_rate, source.layout)
+        try:
+            yield source, video
+        except BaseException:
+            video.abort()
+            raise
+        video.close()
+    finally:
+        source.close()
+
+
+class LipSyncClient:
+    """AsyncLipSyncClient for callers without an event loop; the methods are the same.
+
+    Example:
+        with LipSyncClient("grpc://127.0.0.1:8001") as client:
+            client.render_to_file("speech.wav", "talk.mp4", "demo")
+    """
+
+    def __init__(self, url: str) -> None:
+        self._async = AsyncLipSyncClient(url)
+
+    def __enter__(self) -> LipSyncClient:
+        self._context = start_blocking_portal()
+        self._portal: BlockingPortal = self._context.__enter__()
+        try:
+            self._portal.call(self._async.__aenter__)
+        except BaseException:
+            self._context.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            self._portal.call(self._async.__aexit__, None, None, None)
+        finally:
+            self._context.__exit__(None, None, None)
+
+    def avatar(self, name: str) -> Avatar:
+        return self._portal.call(self._async.avatar, name)
+
+    def avatars(self) -> list[Avatar]:
+        return self._portal.call(self._async.avatars)
+
+    def health(self) -> dict[str, bool]:
+        return self._portal.call(self._async.health)
+
+    def info(self) -> dict[str, Any]:
+        return self._portal.call(self._async.info)
+
+    def render(self, audio: str | Path, avatar: str, plan: Plan | None = None) -> Iterator[Chunk]:
+        chunks: Any = self._async.render(audio, avatar, plan)
+        try:
+            while True:
+                try:
+                    yield self._portal.call(chunks.__anext__)
+                except StopAsyncIteration:
+                    return
+        finally:
+            self._portal.call(chunks.aclose)
+
+    def render_to_file(
+        self,
+        audio: str | Path,
+        output: str | Path,
+        avatar: str,
+        plan: Plan | None = None,
+        *,
+        frames: str | None = None,
+        force: bool = False,
+        progress: Progress | None = None,
+    ) -> Summary:
+        async def call() -> Summary:
+            return await self._async.render_to_file(
+                audio, output, avatar, plan, frames=frames, force=force, progress=progress
+            )
+
+        return self._portal.call(call)
+
+
+__all__ = ["AsyncLipSyncClient", "LipSyncClient", "LipSyncError", "Progress", "Summary"]

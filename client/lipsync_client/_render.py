@@ -1,0 +1,114 @@
+"""The core: cut a clip into slices, keep several on their way, and give the frames back in order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _timeline as timeline
+from ._audio import ClipWindow
+from ._avatar import Avatar
+from ._errors import InputError
+from ._transport import Parameters, Transport
+
+FIRST_CHUNK = 8  # frames: the first picture should not wait for a whole chunk
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a clip is rendered.
+
+    Attributes:
+        output: FRAMES, JPEG or H264.
+        chunk: frames a request; None for the most the server takes.
+        in_flight: requests under way at once, which bounds the memory.
+        pose_offset: frame of the avatar's own motion to begin with.
+        timeout_s: longest wait for one request.
+        options: the server's encoder options (crf, preset, jpeg_quality).
+    """
+
+    output: str = "H264"
+    chunk: int | None = None
+    in_flight: int = 3
+    pose_offset: int = 0
+    timeout_s: float = 120.0
+    options: Parameters = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Frames start … start + len(frames) - 1.
+
+    `frames` is uint8 (n, H, W, 3) BGR for FRAMES, else an object array of n encoded frames (bytes).
+    """
+
+    start: int
+    frames: NDArray[Any]
+
+
+async def render(
+    transport: Transport, avatar: Avatar, clip: ClipWindow, plan: Plan
+) -> AsyncIterator[Chunk]:
+    """Chunks of a clip in order.
+
+    Raises:
+        LipSyncError: of the reading or of any request; the others are given up.
+    """
+    size = avatar.max_frames if plan.chunk is None else plan.chunk
+    if not 1 <= size <= avatar.max_frames:
+        raise InputError(
+            f"a chunk must be 1 to {avatar.max_frames} frames, the server's limit; got {size}"
+        )
+    pending: deque[asyncio.Task[Chunk]] = deque()
+    at, count, ended = 0, min(size, FIRST_CHUNK), False
+    try:
+        while True:
+            while not ended and len(pending) < plan.in_flight:
+                clip.read_to(timeline.live_end(at + count - 1))
+                if clip.total is not None:
+                    count = min(count, timeline.frame_count(clip.total) - at)
+                    if count <= 0:
+                        ended = True
+                        break
+                request = _ask(transport, avatar, clip, plan, at, count)
+                pending.append(asyncio.create_task(request))
+                await asyncio.sleep(0)  # let it go out before the next is cut
+                at, count = at + count, size
+            if not pending:
+                return
+            yield await pending.popleft()
+    finally:
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
+
+
+def _ask(
+    transport: Transport, avatar: Avatar, clip: ClipWindow, plan: Plan, start: int, count: int
+) -> Any:
+    """The request for one chunk, with its slice cut now."""
+    samples = timeline.LIVE if clip.total is None else clip.total
+    begin, end = timeline.sample_range(samples, start, count)
+    inputs: dict[str, NDArray[Any]] = {"AUDIO": np.ascontiguousarray(clip.slice(begin, end))}
+    numbers = {
+        "AUDIO_START": begin,
+        "CLIP_SAMPLES": samples,
+        "FRAME_START": start,
+        "FRAME_COUNT": count,
+        "POSE_OFFSET": plan.pose_offset,
+    }
+    inputs |= {name: np.array([value], np.int64) for name, value in numbers.items()}
+
+    async def ask() -> Chunk:
+        frames = await transport.infer(
+            avatar.name, inputs, plan.output, plan.options, plan.timeout_s
+        )
+        return Chunk(start, frames if plan.output == "FRAMES" else frames[:, 0])
+
+    return ask()
