@@ -51,8 +51,7 @@ class Mp4Writer:
         rate = sample_rate if sample_rate in _AAC_RATES else _AAC_RATES[-1]
         self._audio: Any = self._container.add_stream("aac", rate=rate)
         self._audio.layout = layout if layout in _AAC_LAYOUTS else "stereo"
-        self._audio.bit_rate = _AAC_LAYOUTS = ("mono", "stereo", "3.0", "4.0", "5.0", "5.1", "7.1")
-_AAC_BITS_A_CHANNEL * len(self._audio.layout.channels)
+        self._audio.bit_rate = _AAC_BITS_A_CHANNEL * len(self._audio.layout.channels)
         self._samples = 0
         self._held: list[
             Any
