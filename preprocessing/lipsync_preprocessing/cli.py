@@ -78,8 +78,15 @@ def main() -> None:
 @click.option("--no-parsing", is_flag=True, help="Leave the dataset's parsing masks aside.")
 @click.option("--feather", type=float, metavar="PX", help="Soft edge of the paste, pixels of 320.")
 @click.option("--colour-match", is_flag=True, help="Match the patch's colour to the original rim.")
-@click.option("--silence-gate", type=float, metavar="DB", help="Below this level for long enough,…")
-@click.option("--silence-gate-time", type=float, metavar="S", help="…the original mouth returns.")
+@click.option(
+    "--silence-gate", type=float, metavar="DB", help="Speech below this level counts as silence."
+)
+@click.option(
+    "--silence-gate-time",
+    type=float,
+    metavar="S",
+    help="After so much silence the avatar's own mouth returns.",
+)
 @click.option("--load", is_flag=True, help="Load it into the running server at --url.")
 @_server_options
 @_repository_option

@@ -22,6 +22,7 @@ Progress = Callable[[int, int], None]  # done, of how many
 FRAMES, LANDMARKS, PARSING = "full_body_img", "landmarks", "parsing"
 # The landmarks (of 110) that span the rectangle.
 LEFT, RIGHT, TOP = 1, 31, 52
+_WEBP_LOSSLESS = 101  # to OpenCV, a quality over 100
 _JPEG_START_OF_SCAN, _JPEG_END = 0xDA, b"\xff\xd9"
 
 
@@ -38,8 +39,8 @@ class Frame:
     jpeg: bytes | None = None
 
     def encode(self) -> bytes:
-        """The JPEG as it came, else a PNG: nothing is lost either way."""
-        return self.jpeg if self.jpeg is not None else encode_png(self.image)
+        """The JPEG as it came, else a lossless WebP: nothing is lost either way."""
+        return self.jpeg if self.jpeg is not None else encode_webp(self.image)
 
 
 @dataclass(frozen=True)
@@ -203,6 +204,14 @@ def read_png(path: Path, size: tuple[int, int]) -> Image:
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read: {error.strerror}") from error
     return _decode(path, data, size)
+
+
+def encode_webp(image: Image) -> bytes:
+    """Lossless WebP bytes of uint8 (H, W, 3) BGR."""
+    ok, data = cv2.imencode(".webp", image, [cv2.IMWRITE_WEBP_QUALITY, _WEBP_LOSSLESS])
+    if not ok:
+        raise ValueError(f"OpenCV cannot write a WebP of {image.dtype} {image.shape}")
+    return bytes(data)
 
 
 def encode_png(image: Image) -> bytes:

@@ -1,19 +1,26 @@
 """The frame pack `frames.npz`: all that the compositor needs of an avatar's frames.
 
-    images   uint8 [bytes]   every full frame as JPEG or PNG, one after the other
+    images   uint8 [bytes]   every full frame as JPEG, WebP or PNG, one after the other
     offsets  int64 [K + 1]   where each begins
     rects    int32 [K, 4]    face rectangle x1, y1, x2, y2, inside the frame
     size     int32 [2]       width, height
     masks, mask_offsets      optional: a PNG a frame, the rectangle's size, 255 where the original stays
 
-Numpy, no pickles, not compressed (JPEG and PNG are): it loads as fast as the disk reads.
+Numpy, no pickles, not compressed (the pictures are): it loads as fast as the disk reads, and its
+members can be mapped into memory where they lie.
+
+JPEGs stay as they came, byte for byte. A video's frames become lossless WebP: half of PNG's size,
+and a third faster to decode.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -24,6 +31,9 @@ from lipsync_preprocessing.errors import RepositoryError
 from lipsync_preprocessing.faces import Image, cut_face
 from lipsync_preprocessing.networks import FACE
 
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
+
 
 def write_pack(dataset: Dataset, path: Path, faces: Path, progress: Progress | None = None) -> None:
     """Write the pack and, in the same pass, the faces as raw uint8 [K,320,320,3] BGR.
@@ -33,13 +43,11 @@ def write_pack(dataset: Dataset, path: Path, faces: Path, progress: Progress | N
     offsets, masks, mask_offsets = [0], [b""], [0]
     spool = path.with_suffix(".spool")
     with spool.open("wb") as images, faces.open("wb") as faces_file:
-        for done, frame in enumerate(dataset.read(), 1):
-            offsets.append(offsets[-1] + images.write(frame.encode()))
-            faces_file.write(cut_face(frame.image, frame.rect).tobytes())
-            # A mask that keeps nothing need not be stored.
-            keeps = frame.mask is not None and frame.mask.any()
-            masks.append(encode_png(frame.mask) if frame.mask is not None and keeps else b"")
-            mask_offsets.append(mask_offsets[-1] + len(masks[-1]))
+        for done, (image, face, mask) in enumerate(_in_parallel(_encode, dataset.read()), 1):
+            offsets.append(offsets[-1] + images.write(image))
+            faces_file.write(face)
+            masks.append(mask)
+            mask_offsets.append(mask_offsets[-1] + len(mask))
             if progress is not None:
                 progress(done, len(dataset))
     arrays: dict[str, npt.NDArray[Any]] = {
@@ -84,3 +92,24 @@ def write_faces(pack: Path, faces: Path) -> None:
     with faces.open("wb") as file:
         for frame in read_pack(pack):
             file.write(cut_face(frame.image, frame.rect).tobytes())
+
+
+def _encode(frame: Frame) -> tuple[bytes, bytes, bytes]:
+    """The picture, the face's pixels, and the mask, which need not be stored if it keeps nothing."""
+    face = cut_face(frame.image, frame.rect).tobytes()
+    if frame.mask is None or not frame.mask.any():
+        return frame.encode(), face, b""
+    return frame.encode(), face, encode_png(frame.mask)
+
+
+def _in_parallel(work: Callable[[_In], _Out], items: Iterable[_In]) -> Iterator[_Out]:
+    """Results in order, with two items a processor in memory (OpenCV leaves the GIL)."""
+    workers = os.cpu_count() or 1
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque[Future[_Out]] = deque()
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) >= 2 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
