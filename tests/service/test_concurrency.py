@@ -1,0 +1,41 @@
+"""Many callers at once: each gets its own frames, and the generator's batcher merges their requests."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from lipsync_embedded import Server
+from oracle import Oracle
+from test_exactness import assert_same_frames
+from triton import Triton, speech
+
+CALLERS = 16
+
+
+def test_sixteen_callers(server: Server, oracles: dict[str, Oracle]) -> None:
+    waves = [speech(0.4, seed) for seed in range(CALLERS)]
+    poses = [3 * n for n in range(CALLERS)]
+
+    def call(n: int) -> np.ndarray:
+        return Triton(server, "grpc").frames("toy", waves[n], pose=poses[n])
+
+    before = batches(server)
+    with ThreadPoolExecutor(CALLERS) as pool:
+        answers = list(pool.map(call, range(CALLERS)))
+    for n, frames in enumerate(answers):
+        assert_same_frames(frames, oracles["toy"].render(waves[n], pose_offset=poses[n]))
+    executions, merged = (now - then for now, then in zip(batches(server), before, strict=True))
+    assert executions < CALLERS
+    assert merged > 0
+
+
+def batches(server: Server) -> tuple[int, int]:
+    """Executions of the generator, and those of more frames than one request had."""
+    statistics = Triton(server, "grpc").client.get_inference_statistics(
+        "toy_generator", as_json=True
+    )
+    model = statistics["model_stats"][0]
+    one_request = 9  # frames of 0.4 s
+    sizes = {int(b["batch_size"]): int(b["compute_infer"]["count"]) for b in model["batch_stats"]}
+    return int(model["execution_count"]), sum(n for size, n in sizes.items() if size > one_request)
