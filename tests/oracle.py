@@ -14,11 +14,13 @@ import librosa
 import numpy as np
 import onnxruntime
 import scipy.signal
+import soundfile
 
 
 def load_audio(path: Path) -> np.ndarray:
-    """Step 1: mono, 16 kHz."""
-    return librosa.load(path, sr=16000)[0]
+    """Step 1: mono, 16 kHz; librosa.load(path, sr=16000) in its three steps."""
+    samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    return librosa.resample(librosa.to_mono(samples.T), orig_sr=rate, target_sr=16000)
 
 
 def mel(wave: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._errors import OutputError
+from ._timeline import FPS
 
 OUTPUT_OF = {"png": "FRAMES", "jpg": "JPEG"}  # what to ask the server for
 
@@ -41,6 +43,6 @@ def png(frame: NDArray[np.uint8]) -> bytes:
     context: Any = av.CodecContext.create("png", "w")
     context.height, context.width = frame.shape[:2]
     context.pix_fmt = "rgb24"
-    context.time_base = "1/25"
+    context.time_base = Fraction(1, FPS)
     picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame[:, :, ::-1]), format="rgb24")
     return b"".join(bytes(packet) for packet in [*context.encode(picture), *context.encode(None)])

@@ -16,7 +16,7 @@ import pytest
 from lipsync_embedded import Server, ServerError, ServerStartError
 from triton import Triton
 
-COMMAND = [sys.executable, "-m", "lipsync_embedded.cli"]
+COMMAND = [str(Path(sys.executable).with_name("lipsync-server"))]
 FREE_PORTS = ["--http-port=0", "--grpc-port=0", "--metrics-port=0"]
 
 

@@ -1,0 +1,94 @@
+"""Reading sound: sample for sample what the contract asks for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+import oracle
+import pytest
+from lipsync_client import InputError
+from lipsync_client._audio import AudioFile, ClipWindow
+from sounds import RATES, write_sound
+
+
+def read(path: Path) -> np.ndarray:
+    source = AudioFile(path)
+    try:
+        return np.concatenate(list(source.blocks()))
+    finally:
+        source.close()
+
+
+@pytest.mark.parametrize("rate", RATES)
+@pytest.mark.parametrize("channels", [1, 2])
+def test_equals_the_oracle(tmp_path: Path, rate: int, channels: int) -> None:
+    path = write_sound(tmp_path / "s.wav", rate, channels)
+    came, expected = read(path), oracle.load_audio(path)
+    assert came.shape == expected.shape
+    assert came.dtype == np.float32
+    assert np.abs(came - expected).max() <= 1e-5
+
+
+@pytest.mark.parametrize("name", ["s.mp3", "s.flac", "s.opus", "s.m4a", "s.mkv"])
+def test_other_containers(tmp_path: Path, name: str) -> None:
+    wave = read(write_sound(tmp_path / "s.wav", 44100, 2))
+    path = tmp_path / name
+    codec = {"s.mp3": "mp3", "s.flac": "flac", "s.opus": "libopus", "s.m4a": "aac", "s.mkv": "aac"}
+    with av.open(str(path), "w") as out, av.open(str(tmp_path / "s.wav")) as source:
+        rate = 48000 if name == "s.opus" else 44100
+        stream = out.add_stream(codec[name], rate=rate, layout="stereo")
+        for frame in source.decode(audio=0):
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    came = read(path)
+    assert abs(len(came) - len(wave)) < 16000 * 0.1  # a codec's padding
+    size = min(len(came), len(wave))
+    lags = [np.corrcoef(np.roll(came, -lag)[:size], wave[:size])[0, 1] for lag in range(0, 1200, 2)]
+    assert max(lags) > 0.9
+
+
+def test_a_window_holds_only_what_is_needed(tmp_path: Path) -> None:
+    path = write_sound(tmp_path / "s.wav", 16000, 1, seconds=20)
+    whole, source = read(path), AudioFile(path)
+    clip = ClipWindow(source.blocks())
+    for begin in range(0, 300_000, 20_000):
+        clip.read_to(begin + 30_000)
+        assert np.array_equal(clip.slice(begin, begin + 30_000), whole[begin : begin + 30_000])
+        assert clip._samples.size < 40_000
+    clip.read_to(10**9)
+    assert clip.total == len(whole)
+    source.close()
+
+
+def broken_files(directory: Path) -> dict[str, Path]:
+    files = {name: directory / name for name in ("text.wav", "empty.wav", "silent.mp4", "none.wav")}
+    files["text.wav"].write_text("this is no sound\n" * 50)
+    files["empty.wav"].write_bytes(b"")
+    with av.open(str(files["silent.mp4"]), "w") as out:
+        stream = out.add_stream("libx264", rate=25)
+        stream.width = stream.height = 64
+        for _ in range(5):
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8))))
+        out.mux(stream.encode(None))
+    files["headers.wav"] = write_sound(directory / "headers.wav", 16000, 1, seconds=0)
+    files["directory"] = directory
+    return files
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("none.wav", "no such file"),
+        ("text.wav", "expected an audio or video file"),
+        ("empty.wav", "expected an audio or video file"),
+        ("silent.mp4", "there is no sound in this file"),
+        ("headers.wav", "the sound in this file is empty"),
+        ("directory", "got a directory"),
+    ],
+)
+def test_what_is_no_sound_is_said_so(tmp_path: Path, name: str, message: str) -> None:
+    path = broken_files(tmp_path)[name]
+    with pytest.raises(InputError, match=message):
+        read(path)
