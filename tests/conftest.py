@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
-import numpy as np
 import onnx
 import pytest
 from lipsync_embedded import Server
@@ -16,19 +13,7 @@ from lipsync_preprocessing import networks
 from lipsync_preprocessing.avatar import add_avatar
 from lipsync_preprocessing.compile import normalise_audio_encoder
 from oracle import Oracle
-
-ROOT = Path(__file__).resolve().parents[1]
-TOY_WIDTH = 1 / 16  # of the true network's channels: the shapes are the contract's
-
-
-@dataclass(frozen=True)
-class ToyAvatar:
-    """What an avatar was made of."""
-
-    name: str
-    dataset: Path
-    generator: Path
-    encoder: Path
+from toy_avatars import ROOT, TOY_WIDTH, ToyAvatar, write_dataset
 
 
 @pytest.fixture(scope="session")
@@ -52,25 +37,6 @@ def toy_avatars(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ToyAvatar
         write_dataset(dataset, size, count, outside=name == "wide")
         avatars[name] = ToyAvatar(name, dataset, generator, encoder)
     return avatars
-
-
-def write_dataset(directory: Path, size: tuple[int, int], count: int, outside: bool) -> None:
-    """A raw dataset folder with smooth random pictures and a moving face rectangle."""
-    (directory / "full_body_img").mkdir(parents=True)
-    (directory / "landmarks").mkdir()
-    width, height = size
-    rng = np.random.default_rng(count)
-    for k in range(count):
-        small = rng.integers(0, 256, (9, 16, 3), dtype=np.uint8)
-        picture = cv2.resize(small, size, interpolation=cv2.INTER_CUBIC)
-        cv2.imwrite(str(directory / f"full_body_img/{k}.jpg"), picture)
-        side = height // 2 + 7 * k
-        x1, y1 = width // 3 + 5 * k, height // 4 + 3 * k
-        if outside:  # over the right edge, then over the lower one
-            x1, y1 = (width - side // 2, y1) if k % 2 else (x1, height - side // 2)
-        points = np.zeros((110, 2))
-        points[1, 0], points[31, 0], points[52, 1] = x1 + 0.7, x1 + side + 0.2, y1 + 0.9
-        np.savetxt(directory / f"landmarks/{k}.lms", points, fmt="%.2f")
 
 
 @pytest.fixture(scope="session")

@@ -233,6 +233,8 @@ class Server:
         raise self._start_error(f"{what} not ready in {self._startup_timeout_s:.0f} s", None)
 
     def _loaded(self) -> list[str]:
+        if self._models is not None:  # the index may be behind a key
+            return list(self._models)
         request = urllib.request.Request(f"{self.http_url}/v2/repository/index", b"{}")
         with urllib.request.urlopen(request, timeout=5) as answer:
             index = json.load(answer)

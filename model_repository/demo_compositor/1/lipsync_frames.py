@@ -1,7 +1,7 @@
 """The avatar's frames: the pack on disk, the backgrounds in memory, and the paste of a patch.
 
 frames.npz (numpy, no pickles), written by `lipsync-avatar`:
-    images   uint8 [bytes]   every full frame as JPEG or PNG, one after the other
+    images   uint8 [bytes]   every full frame as JPEG, PNG or WebP, one after the other; not compressed
     offsets  int64 [K + 1]   where each begins
     rects    int32 [K, 4]    face rectangle x1, y1, x2, y2, inside the frame
     size     int32 [2]       width, height
@@ -11,6 +11,8 @@ frames.npz (numpy, no pickles), written by `lipsync-avatar`:
 from __future__ import annotations
 
 import os
+import struct
+import zipfile
 from typing import NamedTuple
 
 import cv2
@@ -45,8 +47,9 @@ class AvatarFrames:
     """
 
     def __init__(self, path: str | os.PathLike[str], cache_bytes: int) -> None:
+        # Mapped, not read: the pages are the kernel's to share between instances, and to let go.
+        self._images = _mapped(path, "images")
         with np.load(path, allow_pickle=False) as pack:
-            self._images: Image = pack["images"]
             self._offsets = pack["offsets"].tolist()
             self.rects: list[tuple[int, int, int, int]] = [tuple(r) for r in pack["rects"].tolist()]
             self.width, self.height = pack["size"].tolist()
@@ -167,6 +170,20 @@ class AvatarFrames:
             return False
         self._left -= size
         return True
+
+
+def _mapped(path: str | os.PathLike[str], name: str) -> Image:
+    """An array of an .npz whose members are stored as they are, as a read-only map of the file."""
+    with zipfile.ZipFile(path) as archive, open(path, "rb") as file:  # noqa: PTH123
+        member = archive.getinfo(f"{name}.npy")
+        if member.compress_type != zipfile.ZIP_STORED:
+            raise ValueError(f"{name} of frames.npz is compressed: import the avatar again")
+        file.seek(member.header_offset + 26)
+        name_length, extra_length = struct.unpack("<HH", file.read(4))
+        file.seek(name_length + extra_length, os.SEEK_CUR)
+        np.lib.format.read_magic(file)  # type: ignore[no-untyped-call]
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)  # type: ignore[no-untyped-call]
+        return np.memmap(path, dtype, "r", file.tell(), shape)
 
 
 def _planes(i420: Image, width: int, height: int) -> tuple[Image, Image, Image]:
