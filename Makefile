@@ -31,7 +31,7 @@ soak: $(READY)
 
 ## make bench     speed, against the bare runtime and the earlier systems; rewrites docs/benchmarks.md
 bench: $(READY)
-	$(BIN)/python loadtests/bench.py
+	$(BIN)/python loadtests/bench.py --page docs/benchmarks.md
 
 clean:
 	rm -rf build out $(VENV)

@@ -78,7 +78,7 @@ class Server:
         extra_args: Sequence[str] = (),
     ) -> None:
         self.repository = Path(repository).resolve()
-        self._models = models
+        self._models = None if models is None else list(models)
         self._host = host
         self._wanted_ports = (http_port, grpc_port, metrics_port)
         self._ports = self._wanted_ports
@@ -233,11 +233,13 @@ class Server:
         raise self._start_error(f"{what} not ready in {self._startup_timeout_s:.0f} s", None)
 
     def _loaded(self) -> list[str]:
-        if self._models is not None:  # the index may be behind a key
-            return list(self._models)
+        """Models that were loaded; those asked for where the index is behind a key."""
         request = urllib.request.Request(f"{self.http_url}/v2/repository/index", b"{}")
-        with urllib.request.urlopen(request, timeout=5) as answer:
-            index = json.load(answer)
+        try:
+            with urllib.request.urlopen(request, timeout=5) as answer:
+                index = json.load(answer)
+        except urllib.error.HTTPError:
+            return self._models or [p.parent.name for p in self.repository.glob("*/config.pbtxt")]
         return [entry["name"] for entry in index if entry.get("state") == "READY"]
 
     def _get(self, path: str) -> bool:

@@ -78,15 +78,6 @@ def main() -> None:
 @click.option("--no-parsing", is_flag=True, help="Leave the dataset's parsing masks aside.")
 @click.option("--feather", type=float, metavar="PX", help="Soft edge of the paste, pixels of 320.")
 @click.option("--colour-match", is_flag=True, help="Match the patch's colour to the original rim.")
-@click.option(
-    "--silence-gate", type=float, metavar="DB", help="Speech below this level counts as silence."
-)
-@click.option(
-    "--silence-gate-time",
-    type=float,
-    metavar="S",
-    help="After so much silence the avatar's own mouth returns.",
-)
 @click.option("--load", is_flag=True, help="Load it into the running server at --url.")
 @_server_options
 @_repository_option
@@ -101,8 +92,6 @@ def add(
     no_parsing: bool,
     feather: float | None,
     colour_match: bool,
-    silence_gate: float | None,
-    silence_gate_time: float | None,
     load: bool,
     url: str | None,
     admin_key: str | None,
@@ -113,7 +102,7 @@ def add(
     from lipsync_preprocessing.repository import RAW, Repository
 
     control = _control(url, admin_key) if load else None
-    paste = PasteOptions(feather, colour_match, silence_gate, silence_gate_time)
+    paste = PasteOptions(feather, colour_match)
     with _progress() as report:
         made = add_avatar(
             repository,

@@ -29,25 +29,15 @@ class PasteOptions:
     Attributes:
         paste_feather_px: width of the soft edge of the patch, pixels of the 320 square.
         paste_colour_match: match the patch to the original rim.
-        silence_gate_db: level below which speech counts as silence, dB re full scale.
-        silence_gate_s: how long it must be silent before the mouth eases to the original.
     """
 
     paste_feather_px: float | None = None
     paste_colour_match: bool = False
-    silence_gate_db: float | None = None
-    silence_gate_s: float | None = None
 
     def __post_init__(self) -> None:
-        feather, level, seconds = self.paste_feather_px, self.silence_gate_db, self.silence_gate_s
+        feather = self.paste_feather_px
         if feather is not None and not 0 <= feather <= 160:
             raise RepositoryError(f"feather: expected 0 to 160 pixels, got {feather}")
-        if level is not None and not -120 <= level <= 0:
-            raise RepositoryError(f"silence gate: expected a level of -120 to 0 dB, got {level}")
-        if seconds is not None and not 0 < seconds <= 60:
-            raise RepositoryError(f"silence gate: expected 0 to 60 seconds, got {seconds}")
-        if seconds is not None and level is None:
-            raise RepositoryError("silence gate: expected a level (dB) with its time, got none")
 
     def parameters(self) -> dict[str, str]:
         """The options that are on, as config parameters."""

@@ -149,15 +149,13 @@ def test_raw_network(add: Any, repository: Path, run: Any, rng: Any, generator_s
 
 
 def test_paste_options_become_parameters(add: Any, repository: Path) -> None:
-    add("anna", paste=PasteOptions(6, True, -45, 0.4))
+    add("anna", paste=PasteOptions(6, True))
     store = Repository(repository)
     told = {k: v.string_value for k, v in store.config("anna_compositor").parameters.items()}
     default = {k: v.string_value for k, v in store.config("demo_compositor").parameters.items()}
     assert told == default | {
         "paste_feather_px": "6",
         "paste_colour_match": "1",
-        "silence_gate_db": "-45",
-        "silence_gate_s": "0.4",
     }
 
 
@@ -165,9 +163,6 @@ def test_paste_options_become_parameters(add: Any, repository: Path) -> None:
     ("options", "message"),
     [
         ({"paste_feather_px": -1}, "0 to 160 pixels, got -1"),
-        ({"silence_gate_db": 3}, "-120 to 0 dB, got 3"),
-        ({"silence_gate_db": -40, "silence_gate_s": 0}, "0 to 60 seconds, got 0"),
-        ({"silence_gate_s": 1}, r"expected a level \(dB\)"),
         ({"paste_feather_px": float("nan")}, "got nan"),
     ],
 )

@@ -39,3 +39,17 @@ def batches(server: Server) -> tuple[int, int]:
     one_request = 9  # frames of 0.4 s
     sizes = {int(b["batch_size"]): int(b["compute_infer"]["count"]) for b in model["batch_stats"]}
     return int(model["execution_count"]), sum(n for size, n in sizes.items() if size > one_request)
+
+
+def test_only_the_output_asked_for_is_computed(server: Server) -> None:
+    triton = Triton(server, "grpc")
+
+    def composed() -> int:
+        statistics = triton.client.get_inference_statistics("toy_compositor", as_json=True)
+        return int(statistics["model_stats"][0]["execution_count"])
+
+    before = composed()
+    triton.frames("toy", speech(0.2), "JPEG")
+    assert composed() == before + 1
+    triton.infer("toy", {"AUDIO": speech(0.2)}, ["JPEG", "H264"])
+    assert composed() == before + 3

@@ -23,6 +23,31 @@ Image = NDArray[np.uint8]
 
 CROP = 328  # pixels: the square a rectangle is resized to
 BORDER = 4  # pixels of the crop around the generator's 320x320 that stay original
+FACE = CROP - 2 * BORDER
+# What the generator was shown of the original: its patch should look the same there.
+_RIM = np.ones((FACE, FACE), bool)
+_RIM[5:310, 5:315] = False
+
+
+class Paste(NamedTuple):
+    """How a patch meets the frame; all off is the contract's hard paste.
+
+    Attributes:
+        feather_px: width of the soft edge, in pixels of the 320 square.
+        colour_match: shift the patch's colours so that its rim has the mean of the original's.
+    """
+
+    feather_px: float = 0.0
+    colour_match: bool = False
+
+    @classmethod
+    def from_parameters(cls, parameters: dict[str, dict[str, str]]) -> Paste:
+        """Read a compositor's config parameters, in the form that Triton hands them over."""
+
+        def value(name: str) -> float:
+            return float(parameters.get(name, {}).get("string_value", "0"))
+
+        return cls(value("paste_feather_px"), bool(value("paste_colour_match")))
 
 
 class Background(NamedTuple):
@@ -46,7 +71,9 @@ class AvatarFrames:
     frames asked for stay, the others are decoded each time they come up.
     """
 
-    def __init__(self, path: str | os.PathLike[str], cache_bytes: int) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], cache_bytes: int, paste: Paste | None = None
+    ) -> None:
         # Mapped, not read: the pages are the kernel's to share between instances, and to let go.
         self._images = _mapped(path, "images")
         with np.load(path, allow_pickle=False) as pack:
@@ -56,6 +83,8 @@ class AvatarFrames:
             self._masks: Image | None = pack.get("masks")
             self._mask_offsets = pack["mask_offsets"].tolist() if "masks" in pack else []
         self._left = cache_bytes
+        self._paste = paste or Paste()
+        self._soft_edge = _soft_edge(self._paste.feather_px)
         self._bgr: dict[int, Image] = {}
         self._i420: dict[int, Background] = {}
 
@@ -113,13 +142,25 @@ class AvatarFrames:
             uint8 (h, w, 3) BGR.
         """
         square = cv2.resize(crop, (CROP, CROP), interpolation=cv2.INTER_CUBIC)
-        square[BORDER:-BORDER, BORDER:-BORDER] = patch
+        inner = square[BORDER:-BORDER, BORDER:-BORDER]
+        inner[:] = self._blended(inner, patch)
         height, width = crop.shape[:2]
         face: Image = cv2.resize(square, (width, height), interpolation=cv2.INTER_CUBIC)
         mask = self._mask(k)
         if mask is not None:
             np.copyto(face, crop, where=mask[:, :, None] != 0)
         return face
+
+    def _blended(self, face: Image, patch: Image) -> Image:
+        """The patch with the paste options applied; both uint8 (320, 320, 3) BGR."""
+        if self._paste == Paste():
+            return patch
+        result = patch.astype(np.float32)
+        if self._paste.colour_match:
+            result += face[_RIM].mean(axis=0) - patch[_RIM].mean(axis=0)
+        if self._soft_edge is not None:
+            result += (1 - self._soft_edge) * (face - result)
+        return np.clip(result, 0, 255).round().astype(np.uint8)
 
     def compose_bgr(self, k: int, patch: Image, out: Image) -> None:
         """Write frame k with the patch into `out`, uint8 (H, W, 3) BGR."""
@@ -170,6 +211,15 @@ class AvatarFrames:
             return False
         self._left -= size
         return True
+
+
+def _soft_edge(width: float) -> NDArray[np.float32] | None:
+    """Weight of the patch, (320, 320, 1): 0 at its edge, 1 from `width` pixels inwards."""
+    if width <= 0:
+        return None
+    line = np.minimum(np.arange(FACE), np.arange(FACE)[::-1]).astype(np.float32)
+    ramp = np.clip(np.minimum(line[:, None], line[None]) / width, 0, 1)
+    return np.asarray(ramp[:, :, None] ** 2 * (3 - 2 * ramp[:, :, None]), np.float32)
 
 
 def _mapped(path: str | os.PathLike[str], name: str) -> Image:

@@ -11,7 +11,7 @@ import cv2
 import lipsync_encode as encode
 import numpy as np
 import triton_python_backend_utils as pb_utils
-from lipsync_frames import AvatarFrames
+from lipsync_frames import AvatarFrames, Paste
 
 
 class TritonPythonModel:
@@ -20,7 +20,7 @@ class TritonPythonModel:
         parameters = json.loads(args["model_config"])["parameters"]
         cache_mb = int(parameters["frame_cache_mb"]["string_value"])
         pack = Path(__file__).with_name("frames.npz")
-        self._avatar = AvatarFrames(pack, cache_mb * 2**20)
+        self._avatar = AvatarFrames(pack, cache_mb * 2**20, Paste.from_parameters(parameters))
         self._avatar.preload()
 
     def execute(self, requests: list[Any]) -> list[Any]:
