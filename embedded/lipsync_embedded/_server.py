@@ -19,6 +19,8 @@ from types import TracebackType
 
 from ._wheel import find_wheel
 
+CPU_ENGINE = "LIPSYNC_CPU_ENGINE"  # read by onnx_model, in the server's processes
+
 STOP_TIMEOUT_S = 15.0
 _POLL_S = 0.05
 _BIND_ATTEMPTS = 3
@@ -56,6 +58,8 @@ class Server:
         host: address to listen on; loopback unless told otherwise.
         http_port, grpc_port, metrics_port: 0 picks a free one.
         startup_timeout_s: longest wait for every model to be ready.
+        cpu_engine: what runs ONNX models on a CPU: "onnxruntime", "openvino", or "auto" for OpenVINO
+            (single precision) where it is installed.
         log_file: where tritonserver's log goes; by default a file that goes away with the server.
         extra_args: further arguments of tritonserver.
 
@@ -74,6 +78,7 @@ class Server:
         grpc_port: int = 0,
         metrics_port: int = 0,
         startup_timeout_s: float = 120.0,
+        cpu_engine: str = "auto",
         log_file: str | os.PathLike[str] | None = None,
         extra_args: Sequence[str] = (),
     ) -> None:
@@ -83,6 +88,7 @@ class Server:
         self._wanted_ports = (http_port, grpc_port, metrics_port)
         self._ports = self._wanted_ports
         self._startup_timeout_s = startup_timeout_s
+        self._cpu_engine = cpu_engine
         self._log_file = Path(log_file) if log_file else None
         self._extra_args = list(extra_args)
         self._guard: subprocess.Popen[bytes] | None = None
@@ -206,7 +212,7 @@ class Server:
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
-                env=_environment(wheel.libraries),
+                env=_environment(wheel.libraries) | {CPU_ENGINE: self._cpu_engine},
                 start_new_session=True,
             )
         self._started = time.monotonic()

@@ -38,6 +38,12 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
 @click.option("--http-port", default=8000, help="0 picks a free port.")
 @click.option("--grpc-port", default=8001, help="0 picks a free port.")
 @click.option("--metrics-port", default=8002, help="0 picks a free port.")
+@click.option(
+    "--cpu-engine",
+    type=click.Choice(["auto", "onnxruntime", "openvino"]),
+    default="auto",
+    help="What runs ONNX models on a CPU; auto is OpenVINO where installed.",
+)
 @click.option("--startup-timeout", default=120.0, help="Seconds to wait for every model.")
 @click.option(
     "--log-file",
@@ -52,6 +58,7 @@ def main(
     http_port: int,
     grpc_port: int,
     metrics_port: int,
+    cpu_engine: str,
     startup_timeout: float,
     log_file: Path | None,
     extra: tuple[str, ...],
@@ -67,6 +74,7 @@ def main(
         http_port=http_port,
         grpc_port=grpc_port,
         metrics_port=metrics_port,
+        cpu_engine=cpu_engine,
         startup_timeout_s=startup_timeout,
         log_file=log_file,
         extra_args=extra,

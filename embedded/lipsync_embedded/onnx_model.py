@@ -6,6 +6,8 @@ loads in production. Checked against the native backend of Triton 2.51.0.
 
 from __future__ import annotations
 
+import importlib.metadata
+import importlib.util
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +16,8 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
+
+from ._server import CPU_ENGINE
 
 Array = NDArray[Any]
 
@@ -67,10 +71,22 @@ class OnnxModel:
         _check("output", config["output"], self._session.get_outputs(), self._max_batch)
         self.inputs: list[str] = [i["name"] for i in config["input"]]
         self.outputs: list[str] = [o["name"] for o in config["output"]]
+        self._item = self._run
         self.description = (
             f"ONNX Runtime {ort.__version__}, {self._session.get_providers()[0]},"
             f" {self._pool._max_workers} x {options.intra_op_num_threads} threads"
         )
+        accelerator = _wants_openvino(config.get("optimization", {}))
+        if self._side_by_side and accelerator:
+            from .openvino_engine import OpenVinoItems
+
+            streams = self._pool._max_workers
+            path = _model_file(directory, config)
+            self._item = OpenVinoItems(path, self.inputs, self.outputs, streams)
+            del self._session  # it has checked the graph; its weights need not stay
+            self.description = (
+                f"OpenVINO {importlib.metadata.version('openvino')}, f32, {streams} x 1 threads"
+            )
 
     def run(self, requests: list[list[Array]]) -> list[list[Array]]:
         """Run several requests as one batch.
@@ -94,7 +110,7 @@ class OnnxModel:
 
     def _run_items(self, arrays: list[Array]) -> list[Array]:
         items = [[array[i : i + 1] for array in arrays] for i in range(len(arrays[0]))]
-        parts = self._pool.map(self._run, items)
+        parts = self._pool.map(self._item, items)
         return [np.concatenate(part) for part in zip(*parts, strict=True)]
 
     def _run(self, arrays: list[Array]) -> list[Array]:
@@ -132,13 +148,27 @@ def _session_options(
     options.graph_optimization_level = _GRAPH_LEVELS[level]
     # Several models share these cores: a thread that spins for work takes them from the others.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    for accelerator in optimization.get("execution_accelerators", {}).get(
-        "cpu_execution_accelerator", []
-    ):
-        raise ConfigError(
-            f"unknown cpu_execution_accelerator {accelerator['name']!r}: there is none here"
-        )
     return options
+
+
+def _wants_openvino(optimization: dict[str, Any]) -> bool:
+    """Whether OpenVINO is to run a model: the config or the server's owner asked for it, or it is there.
+
+    A config that names it fails to load without it, as it would on the native backend.
+    """
+    accelerators = optimization.get("execution_accelerators", {}).get(
+        "cpu_execution_accelerator", []
+    )
+    names = [accelerator["name"] for accelerator in accelerators]
+    if unknown := [name for name in names if name != "openvino"]:
+        raise ConfigError(
+            f"unknown cpu_execution_accelerator {unknown[0]!r}: there is only openvino"
+        )
+    installed = importlib.util.find_spec("openvino") is not None
+    engine = os.environ.get(CPU_ENGINE, "auto")
+    if (names or engine == "openvino") and not installed:
+        raise ConfigError("OpenVINO is asked for, but not installed: pip install openvino")
+    return bool(names) or engine == "openvino" or (engine == "auto" and installed)
 
 
 def _integer(parameters: dict[str, str], name: str, default: int) -> int:

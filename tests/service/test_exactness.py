@@ -189,6 +189,9 @@ def test_the_true_size(tmp_path: Path, toy_avatars: dict[str, ToyAvatar]) -> Non
     dataset = toy_avatars["toy"].dataset
     add_avatar(repository, "full", dataset, generator, encoder)
     wave = speech(1.0)
-    with Server(repository, models=["full"]) as server:
-        frames = Triton(server, "grpc").frames("full", wave)
-    assert_same_frames(frames, oracle.Oracle(dataset, generator, encoder).render(wave))
+    expected = oracle.Oracle(dataset, generator, encoder).render(wave)
+    for engine, words in (("onnxruntime", "ONNX Runtime"), ("openvino", "OpenVINO")):
+        log = tmp_path / f"{engine}.log"
+        with Server(repository, models=["full"], cpu_engine=engine, log_file=log) as server:
+            assert_same_frames(Triton(server, "grpc").frames("full", wave), expected)
+        assert f"full_generator: {words}" in log.read_text()
