@@ -40,9 +40,9 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
 @click.option("--metrics-port", default=8002, help="0 picks a free port.")
 @click.option(
     "--cpu-engine",
-    type=click.Choice(["auto", "onnxruntime", "openvino"]),
-    default="auto",
-    help="What runs ONNX models on a CPU; auto is OpenVINO where installed.",
+    type=click.Choice(["onnxruntime", "openvino"]),
+    default="onnxruntime",
+    help="What runs ONNX models on a CPU.",
 )
 @click.option("--startup-timeout", default=120.0, help="Seconds to wait for every model.")
 @click.option(

@@ -71,7 +71,7 @@ class OnnxModel:
         _check("output", config["output"], self._session.get_outputs(), self._max_batch)
         self.inputs: list[str] = [i["name"] for i in config["input"]]
         self.outputs: list[str] = [o["name"] for o in config["output"]]
-        self._item = self._run
+        self._items = self._run_on_threads
         self.description = (
             f"ONNX Runtime {ort.__version__}, {self._session.get_providers()[0]},"
             f" {self._pool._max_workers} x {options.intra_op_num_threads} threads"
@@ -82,7 +82,7 @@ class OnnxModel:
 
             streams = self._pool._max_workers
             path = _model_file(directory, config)
-            self._item = OpenVinoItems(path, self.inputs, self.outputs, streams)
+            self._items = OpenVinoItems(path, self.inputs, self.outputs, streams)
             del self._session  # it has checked the graph; its weights need not stay
             self.description = (
                 f"OpenVINO {importlib.metadata.version('openvino')}, f32, {streams} x 1 threads"
@@ -101,17 +101,20 @@ class OnnxModel:
             return [self._run(request) for request in requests]
         sizes = [request[0].shape[0] for request in requests]
         merged = [a[0] if len(a) == 1 else np.concatenate(a) for a in zip(*requests, strict=True)]
-        whole = self._run_items(merged) if self._side_by_side else self._run(merged)
+        whole = self._one_by_one(merged) if self._side_by_side else self._run(merged)
         ends = np.cumsum(sizes).tolist()
         return [
             [array[end - size : end] for array in whole]
             for size, end in zip(sizes, ends, strict=True)
         ]
 
-    def _run_items(self, arrays: list[Array]) -> list[Array]:
+    def _one_by_one(self, arrays: list[Array]) -> list[Array]:
         items = [[array[i : i + 1] for array in arrays] for i in range(len(arrays[0]))]
-        parts = self._pool.map(self._item, items)
+        parts = self._items(items)
         return [np.concatenate(part) for part in zip(*parts, strict=True)]
+
+    def _run_on_threads(self, items: list[list[Array]]) -> list[list[Array]]:
+        return list(self._pool.map(self._run, items))
 
     def _run(self, arrays: list[Array]) -> list[Array]:
         feeds = dict(zip(self.inputs, arrays, strict=True))
@@ -152,7 +155,7 @@ def _session_options(
 
 
 def _wants_openvino(optimization: dict[str, Any]) -> bool:
-    """Whether OpenVINO is to run a model: the config or the server's owner asked for it, or it is there.
+    """Whether OpenVINO is to run a model: the config or the server's owner asked for it.
 
     A config that names it fails to load without it, as it would on the native backend.
     """
@@ -165,10 +168,10 @@ def _wants_openvino(optimization: dict[str, Any]) -> bool:
             f"unknown cpu_execution_accelerator {unknown[0]!r}: there is only openvino"
         )
     installed = importlib.util.find_spec("openvino") is not None
-    engine = os.environ.get(CPU_ENGINE, "auto")
-    if (names or engine == "openvino") and not installed:
+    wanted = bool(names) or os.environ.get(CPU_ENGINE) == "openvino"
+    if wanted and not installed:
         raise ConfigError("OpenVINO is asked for, but not installed: pip install openvino")
-    return bool(names) or engine == "openvino" or (engine == "auto" and installed)
+    return wanted
 
 
 def _integer(parameters: dict[str, str], name: str, default: int) -> int:

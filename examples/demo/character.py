@@ -13,7 +13,9 @@ def _blur(name: str, deviation: float) -> str:
     )
 
 
-def _linear(name: str, stops: tuple[tuple[float, str], ...], x2: float = 0.0, y2: float = 1.0) -> str:
+def _linear(
+    name: str, stops: tuple[tuple[float, str], ...], x2: float = 0.0, y2: float = 1.0
+) -> str:
     inner = "".join(f'<stop offset="{at}" stop-color="{colour}"/>' for at, colour in stops)
     return f'<linearGradient id="{name}" x1="0" y1="0" x2="{x2}" y2="{y2}">{inner}</linearGradient>'
 
@@ -26,18 +28,23 @@ def _radial(name: str, stops: tuple[tuple[float, str], ...], cx: float, cy: floa
     return f'<radialGradient id="{name}" cx="{cx}" cy="{cy}" r="{r}">{inner}</radialGradient>'
 
 
-_DEFINITIONS = "".join((
-    _blur("b2", 1.6), _blur("b4", 4.0), _blur("b8", 8.0), _blur("b14", 14.0),
-    _radial("skin", ((0, "#ffdcc0"), (0.55, "#f7bf9c"), (1, "#dc9070")), 0.38, 0.36, 0.75),
-    _linear("neck", ((0, "#d98f6e"), (1, "#efb08d"))),
-    _linear("hair", ((0, "#8a4a34"), (0.35, "#5f2d26"), (1, "#371a1d")), 0.6, 1.0),
-    _linear("hairBack", ((0, "#4a2322"), (1, "#2b1318"))),
-    _linear("knit", ((0, "#f2b54a"), (0.5, "#e39a33"), (1, "#b96f22")), 0.7, 1.0),
-    _linear("collar", ((0, "#f6c566"), (1, "#cf8429"))),
-    _radial("iris", ((0, "#7fb58a"), (0.55, "#3f8272"), (1, "#173c3c")), 0.5, 0.62, 0.6),
-    _linear("white", ((0, "#cfd3da"), (0.45, "#ffffff"), (1, "#f4efec"))),
-    DEFINITIONS,
-))
+_DEFINITIONS = "".join(
+    (
+        _blur("b2", 1.6),
+        _blur("b4", 4.0),
+        _blur("b8", 8.0),
+        _blur("b14", 14.0),
+        _radial("skin", ((0, "#ffdcc0"), (0.55, "#f7bf9c"), (1, "#dc9070")), 0.38, 0.36, 0.75),
+        _linear("neck", ((0, "#d98f6e"), (1, "#efb08d"))),
+        _linear("hair", ((0, "#8a4a34"), (0.35, "#5f2d26"), (1, "#371a1d")), 0.6, 1.0),
+        _linear("hairBack", ((0, "#4a2322"), (1, "#2b1318"))),
+        _linear("knit", ((0, "#f2b54a"), (0.5, "#e39a33"), (1, "#b96f22")), 0.7, 1.0),
+        _linear("collar", ((0, "#f6c566"), (1, "#cf8429"))),
+        _radial("iris", ((0, "#7fb58a"), (0.55, "#3f8272"), (1, "#173c3c")), 0.5, 0.62, 0.6),
+        _linear("white", ((0, "#cfd3da"), (0.45, "#ffffff"), (1, "#f4efec"))),
+        DEFINITIONS,
+    )
+)
 
 
 def background_svg() -> str:
@@ -45,9 +52,14 @@ def background_svg() -> str:
     leaves = "".join(
         _leaf(x, y, angle, size, colour)
         for x, y, angle, size, colour in (
-            (70, 760, -28, 3.1, "#2f7f78"), (190, 770, -4, 3.7, "#3b958b"), (-10, 640, -58, 2.6, "#256a66"),
-            (300, 770, 20, 2.4, "#2f7f78"), (1200, 760, 24, 3.2, "#2f7f78"), (1080, 775, 2, 3.5, "#3b958b"),
-            (1290, 620, 56, 2.7, "#256a66"), (975, 770, -22, 2.3, "#2f7f78"),
+            (70, 760, -28, 3.1, "#2f7f78"),
+            (190, 770, -4, 3.7, "#3b958b"),
+            (-10, 640, -58, 2.6, "#256a66"),
+            (300, 770, 20, 2.4, "#2f7f78"),
+            (1200, 760, 24, 3.2, "#2f7f78"),
+            (1080, 775, 2, 3.5, "#3b958b"),
+            (1290, 620, 56, 2.7, "#256a66"),
+            (975, 770, -22, 2.3, "#2f7f78"),
         )
     )
     return (
@@ -79,7 +91,9 @@ def _leaf(x: float, y: float, angle: float, size: float, colour: str) -> str:
 
 def figure_svg(pose: Pose, mouth: Mouth) -> str:
     """The character in a pose with a mouth, in frame coordinates."""
-    head = f"translate({pose.x:.3f} {pose.y:.3f}) rotate({pose.roll_deg:.3f}) scale({pose.scale:.4f})"
+    head = (
+        f"translate({pose.x:.3f} {pose.y:.3f}) rotate({pose.roll_deg:.3f}) scale({pose.scale:.4f})"
+    )
     body_x = 640 + 0.35 * (pose.x - 640)
     body = f"translate({body_x:.3f} {356 + 1.6 * pose.breath:.3f})"
     return (
@@ -98,8 +112,10 @@ _BODY = (
     '<path d="M-262 380C-258 292 -232 262 -158 238C-140 270 -150 330 -150 380Z" fill="#ffd98a" opacity=".25"/>'
     '<path d="M262 380C258 292 232 262 158 238C140 270 150 330 150 380Z" fill="#7d3f12" opacity=".28"/>'
     '<g stroke="#b36a1f" stroke-width="2" opacity=".28" fill="none">'
-    + "".join(f'<path d="M{x} {236 + abs(x) * 0.12:.0f}C{x * 1.05:.0f} 290 {x * 1.05:.0f} 330 {x} 380"/>'
-              for x in range(-132, 133, 22))
+    + "".join(
+        f'<path d="M{x} {236 + abs(x) * 0.12:.0f}C{x * 1.05:.0f} 290 {x * 1.05:.0f} 330 {x} 380"/>'
+        for x in range(-132, 133, 22)
+    )
     + "</g>"
     '<path d="M-92 214C-60 262 60 262 92 214C70 250 -70 250 -92 214Z" fill="#8a4a14" opacity=".5" filter="url(#b4)"/>'
 )
@@ -108,8 +124,10 @@ _COLLAR = (
     ' fill="url(#collar)"/>'
     '<path d="M-66 176C-40 200 40 200 66 176L69 186C40 208 -40 208 -69 186Z" fill="#ffe0a0" opacity=".65"/>'
     '<g stroke="#a8611c" stroke-width="2" opacity=".30" fill="none">'
-    + "".join(f'<path d="M{x} {198 - abs(x) * 0.16:.0f}L{x * 1.14:.0f} {249 - abs(x) * 0.17:.0f}"/>'
-              for x in range(-60, 61, 12))
+    + "".join(
+        f'<path d="M{x} {198 - abs(x) * 0.16:.0f}L{x * 1.14:.0f} {249 - abs(x) * 0.17:.0f}"/>'
+        for x in range(-60, 61, 12)
+    )
     + "</g>"
 )
 
@@ -174,12 +192,20 @@ def _cheeks() -> str:
     freckles = "".join(
         f'<circle cx="{side * x}" cy="{y}" r="{r}" fill="#b8623f" opacity=".42"/>'
         for side in (-1, 1)
-        for x, y, r in ((52, 36, 1.7), (62, 41, 1.4), (45, 43, 1.4), (71, 35, 1.3), (57, 48, 1.2), (38, 36, 1.2))
+        for x, y, r in (
+            (52, 36, 1.7),
+            (62, 41, 1.4),
+            (45, 43, 1.4),
+            (71, 35, 1.3),
+            (57, 48, 1.2),
+            (38, 36, 1.2),
+        )
     )
     return (
         '<ellipse cx="-64" cy="46" rx="27" ry="17" fill="#ef6f5e" opacity=".42" filter="url(#b8)"/>'
         '<ellipse cx="64" cy="46" rx="27" ry="17" fill="#ef6f5e" opacity=".40" filter="url(#b8)"/>'
-        '<ellipse cx="-58" cy="28" rx="22" ry="8" fill="#fff0dc" opacity=".35" filter="url(#b4)"/>' + freckles
+        '<ellipse cx="-58" cy="28" rx="22" ry="8" fill="#fff0dc" opacity=".35" filter="url(#b4)"/>'
+        + freckles
     )
 
 
@@ -204,9 +230,7 @@ def _eyes(pose: Pose) -> str:
             f"M-28 4C-20 {top * 0.95:.2f} -8 {top * 1.22:.2f} 4 {top * 1.2:.2f}"
             f"C16 {top * 1.1:.2f} 24 {top * 0.45:.2f} 33 -7"
         )
-        crease = (
-            f"M-22 {top - 6:.2f}C-10 {top * 1.2 - 7:.2f} 12 {top * 1.2 - 7:.2f} 27 {top * 0.6 - 8:.2f}"
-        )
+        crease = f"M-22 {top - 6:.2f}C-10 {top * 1.2 - 7:.2f} 12 {top * 1.2 - 7:.2f} 27 {top * 0.6 - 8:.2f}"
         gaze = 2.5 * pose.turn * side
         parts.append(
             f'<g transform="translate({side * 51} -10) scale({side} 1)">'
@@ -241,8 +265,8 @@ def _hair_front(pose: Pose) -> str:
     return (
         f'<g transform="translate({shift:.2f} 0)">'
         '<path d="M70 -128C40 -100 -40 -92 -84 -70C-104 -58 -108 -20 -112 24C-118 62 -116 108 -98 142'
-        'C-118 146 -140 120 -138 84C-136 40 -142 -20 -136 -70C-128 -158 -70 -204 4 -202'
-        'C82 -200 134 -150 138 -66C142 -16 136 40 138 84C140 120 118 146 98 142C116 108 118 62 112 24'
+        "C-118 146 -140 120 -138 84C-136 40 -142 -20 -136 -70C-128 -158 -70 -204 4 -202"
+        "C82 -200 134 -150 138 -66C142 -16 136 40 138 84C140 120 118 146 98 142C116 108 118 62 112 24"
         'C112 -30 104 -82 70 -128Z" fill="url(#hair)"/>'
         '<path d="M66 -130C34 -116 -50 -118 -92 -84C-70 -118 -10 -136 40 -146Z" fill="#b8704a" opacity=".45"/>'
         '<path d="M-118 -96C-100 -150 -52 -182 4 -186C-44 -172 -84 -140 -100 -92Z" fill="#c98358" opacity=".50"'

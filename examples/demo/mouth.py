@@ -76,7 +76,10 @@ def mouth_svg(mouth: Mouth) -> str:
         bow = 1.0 - 0.26 * math.exp(-((u / 0.13) ** 2)) - 0.25 * u * u
         upper_edge.append((x * (half + 1.0) / (half - 2.0), y - upper * bow * _taper(u)))
     lower_edge = [
-        (x * (half + 1.0) / (half - 2.0), y + lower * (1 - 0.3 * (x / half) ** 2) * _taper(x / half))
+        (
+            x * (half + 1.0) / (half - 2.0),
+            y + lower * (1 - 0.3 * (x / half) ** 2) * _taper(x / half),
+        )
         for x, y in inner_bottom
     ]
     cavity = _path(inner_top + inner_bottom[::-1])
@@ -128,7 +131,7 @@ def _inside(mouth: Mouth, half: float, rise: float, fall: float, opening: float)
     top = rise - 8.0
     teeth = (
         f'<path d="M{-half:.2f} {top:.2f}H{half:.2f}V{rise + depth * 0.3:.2f}'
-        f'Q{half * 0.6:.2f} {rise + 1.6 + depth:.2f} 0 {rise + 1.6 + depth:.2f}'
+        f"Q{half * 0.6:.2f} {rise + 1.6 + depth:.2f} 0 {rise + 1.6 + depth:.2f}"
         f'Q{-half * 0.6:.2f} {rise + 1.6 + depth:.2f} {-half:.2f} {rise + depth * 0.3:.2f}Z"'
         ' fill="url(#teeth)"/>'
     )
