@@ -23,7 +23,11 @@ class ToyAvatar:
 
 
 def write_dataset(directory: Path, size: tuple[int, int], count: int, outside: bool) -> None:
-    """A raw dataset folder with smooth random pictures and a moving face rectangle."""
+    """A raw dataset folder with smooth random pictures and a moving face rectangle.
+
+    Args:
+        outside: rectangles reach outside the frame, and there are parsing masks.
+    """
     (directory / "full_body_img").mkdir(parents=True)
     (directory / "landmarks").mkdir()
     width, height = size
@@ -34,8 +38,21 @@ def write_dataset(directory: Path, size: tuple[int, int], count: int, outside: b
         cv2.imwrite(str(directory / f"full_body_img/{k}.jpg"), picture)
         side = height // 2 + 7 * k
         x1, y1 = width // 3 + 5 * k, height // 4 + 3 * k
-        if outside:  # over the right edge, then over the lower one
-            x1, y1 = (width - side // 2, y1) if k % 2 else (x1, height - side // 2)
+        if outside:  # over the lower edge, the right, the left (in part by truncation), the upper
+            x1 = [x1, width - side // 2, -side // 3, x1][k % 4]
+            y1 = [height - side // 2, y1, y1, -side // 4][k % 4]
         points = np.zeros((110, 2))
         points[1, 0], points[31, 0], points[52, 1] = x1 + 0.7, x1 + side + 0.2, y1 + 0.9
         np.savetxt(directory / f"landmarks/{k}.lms", points, fmt="%.2f")
+        if outside:
+            write_parsing(
+                directory / f"parsing/{k}.png", rng.integers(0, 5, (height // 16, width // 16))
+            )
+
+
+def write_parsing(path: Path, labels: np.ndarray) -> None:
+    """A parsing mask of 16-pixel squares: two colours that keep the original, three that do not."""
+    path.parent.mkdir(exist_ok=True)
+    colours = [(0, 0, 255), (255, 255, 255), (255, 0, 0), (0, 0, 0), (0, 255, 255)]
+    squares = labels.repeat(16, axis=0).repeat(16, axis=1)
+    cv2.imwrite(str(path), np.array(colours, np.uint8)[squares])

@@ -9,7 +9,7 @@ import psutil
 import pytest
 from lipsync_embedded import Server
 from oracle import Oracle
-from test_exactness import assert_same_frames
+from pictures import assert_same_frames
 from triton import PROTOCOLS, Triton, speech
 from tritonclient.utils import InferenceServerException
 

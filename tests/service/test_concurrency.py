@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from lipsync_embedded import Server
 from oracle import Oracle
-from test_exactness import assert_same_frames
+from pictures import assert_same_frames
 from triton import Triton, speech
 
 CALLERS = 16

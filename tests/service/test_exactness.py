@@ -16,23 +16,11 @@ import pytest
 from lipsync_embedded import Server
 from lipsync_preprocessing import networks
 from lipsync_preprocessing.avatar import add_avatar
+from pictures import assert_same_frames, nal_types, psnr
 from toy_avatars import ROOT, ToyAvatar
 from triton import PROTOCOLS, Triton, slice_request, speech
 
 LIMIT = 32
-
-
-def assert_same_frames(came: np.ndarray, expected: list[np.ndarray]) -> None:
-    """At most one grey level apart, and 99.9 % of the values equal."""
-    assert came.shape == (len(expected), *expected[0].shape)
-    difference = np.abs(came.astype(np.int16) - np.stack(expected))
-    assert difference.max() <= 1
-    assert (difference == 0).mean() >= 0.999
-
-
-def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    error = np.mean((a.astype(np.float64) - b) ** 2)
-    return float(10 * np.log10(255**2 / error)) if error else 99.0
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -157,11 +145,6 @@ def test_h264_segments_join_by_concatenation(server: Server) -> None:
     assert len(decoded) == len(raw) == 48
     for picture, frame in zip(decoded, raw, strict=True):
         assert psnr(picture, cv2.cvtColor(frame, cv2.COLOR_BGR2YUV_I420)) >= 35
-
-
-def nal_types(unit: bytes) -> list[int]:
-    parts = unit.replace(b"\0\0\0\1", b"\0\0\1").split(b"\0\0\1")[1:]
-    return [part[0] & 31 for part in parts]
 
 
 def test_the_audio_matters(server: Server) -> None:

@@ -1,0 +1,168 @@
+"""The comparison can fail: each likely mistake in the pipeline would be seen by it.
+
+A mistake is made in the oracle itself, and its frames are held against the true ones as the service's are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import librosa
+import numpy as np
+import oracle
+import pytest
+import scipy.signal
+from oracle import Oracle
+from pictures import assert_same_frames
+from triton import speech
+
+SECONDS = 0.6
+
+
+def replace(
+    module: Any, name: str, new: Callable[..., Any]
+) -> Callable[[pytest.MonkeyPatch], None]:
+    return lambda patch: patch.setattr(module, name, new)
+
+
+def windows_from(column: Callable[[int], int]) -> Callable[[np.ndarray], np.ndarray]:
+    def windows(spectrogram: np.ndarray) -> np.ndarray:
+        last = spectrogram.shape[1] - 16
+        starts = [min(column(j), last) for j in range(oracle.window_count(last + 16))]
+        return np.stack([spectrogram[:, s : s + 16] for s in starts]).astype(np.float32)
+
+    return windows
+
+
+def context(before: int, repeat_ends: bool) -> Callable[[np.ndarray], np.ndarray]:
+    def inputs(features: np.ndarray) -> np.ndarray:
+        entries = [features[0], *features, features[-1]]
+        if repeat_ends:
+            pick = lambda e: entries[min(max(e, 0), len(entries) - 1)]  # noqa: E731
+        else:
+            pick = lambda e: entries[e] if 0 <= e < len(entries) else 0 * entries[0]  # noqa: E731
+        blocks = [np.stack([pick(i - before + n) for n in range(16)]) for i in range(len(entries))]
+        return np.stack(blocks).reshape(-1, 32, 16, 16)
+
+    return inputs
+
+
+true_audio, true_input, true_pose = oracle.audio_inputs, Oracle.audio, oracle.pose_to_frame
+true_visual = oracle.Dataset.visual_input
+true_crop, true_paste = oracle.Dataset.crop, oracle.Dataset.paste
+true_resize, true_bank = cv2.resize, librosa.filters.mel
+true_hann, true_mel = scipy.signal.get_window, oracle.mel
+
+
+def without_emphasis(wave: np.ndarray) -> np.ndarray:
+    """What pre-emphasis turns into `wave`."""
+    return scipy.signal.lfilter([1], [1, -0.97], wave)
+
+
+def deaf(self: Oracle, wave: np.ndarray) -> np.ndarray:
+    return true_input(self, 0 * wave)
+
+
+def rounded(self: oracle.Dataset, k: int, output: np.ndarray) -> np.ndarray:
+    return true_paste(self, k, output + np.float32(0.5 / 255))
+
+
+def whole_crop(self: oracle.Dataset, k: int, output: np.ndarray) -> np.ndarray:
+    """The patch resized over the border of four pixels."""
+    big = true_resize(output.transpose(1, 2, 0), (328, 328)).transpose(2, 0, 1)
+    return true_paste(self, k, big[:, 4:324, 4:324])
+
+
+def without_parsing(self: oracle.Dataset, k: int, output: np.ndarray) -> np.ndarray:
+    kept, self.parsing = self.parsing, [None] * len(self.parsing)
+    try:
+        return true_paste(self, k, output)
+    finally:
+        self.parsing = kept
+
+
+def swapped(self: oracle.Dataset, k: int) -> np.ndarray:
+    return true_visual(self, k)[[2, 1, 0, 5, 4, 3]]
+
+
+def not_masked(self: oracle.Dataset, k: int) -> np.ndarray:
+    face = true_visual(self, k)[:3]
+    return np.concatenate([face, face])
+
+
+def mask_too_low(self: oracle.Dataset, k: int) -> np.ndarray:
+    visual = true_visual(self, k)
+    visual[3:, 310, 5:315] = 0
+    return visual
+
+
+def bilinear(picture: np.ndarray, size: tuple[int, int], interpolation: int = 0) -> np.ndarray:
+    del interpolation
+    return true_resize(picture, size, interpolation=cv2.INTER_LINEAR)
+
+
+def one_frame_late(self: Oracle, wave: np.ndarray) -> np.ndarray:
+    audio = true_input(self, wave)
+    return np.concatenate([audio[:1], audio[:-1]])
+
+
+FRAMES = {
+    "the audio is ignored": replace(Oracle, "audio", deaf),
+    "the audio is a frame late": replace(Oracle, "audio", one_frame_late),
+    "context i-7 ... i+8": replace(oracle, "audio_inputs", context(7, False)),
+    "ends repeated": replace(oracle, "audio_inputs", context(8, True)),
+    "windows every 3 columns": replace(oracle, "mel_windows", windows_from(lambda j: 3 * j)),
+    "windows rounded": replace(oracle, "mel_windows", windows_from(lambda j: round(3.2 * j))),
+    "the loop begins at 0": replace(oracle, "pose_to_frame", lambda i, n: true_pose(i - 1, n)),
+    "the loop jumps back": replace(oracle, "pose_to_frame", lambda i, n: (i + 1) % n),
+    "rgb": replace(oracle.Dataset, "visual_input", swapped),
+    "no mask": replace(oracle.Dataset, "visual_input", not_masked),
+    "mask a row too low": replace(oracle.Dataset, "visual_input", mask_too_low),
+    "rounded pixels": replace(oracle.Dataset, "paste", rounded),
+    "no border": replace(oracle.Dataset, "paste", whole_crop),
+    "no parsing": replace(oracle.Dataset, "paste", without_parsing),
+    "bilinear": replace(cv2, "resize", bilinear),
+}
+MEL = {
+    "no pre-emphasis": replace(oracle, "mel", lambda wave: true_mel(without_emphasis(wave))),
+    "symmetric window": replace(
+        scipy.signal, "get_window", lambda *a, **_: true_hann(*a, fftbins=False)
+    ),
+    "htk scale": replace(librosa.filters, "mel", lambda **k: true_bank(**k | {"htk": True})),
+    "no norm": replace(librosa.filters, "mel", lambda **k: true_bank(**k | {"norm": None})),
+    "up to 8 kHz": replace(librosa.filters, "mel", lambda **k: true_bank(**k | {"fmax": 8000})),
+}
+
+
+@pytest.fixture(scope="module")
+def true_frames(oracles: dict[str, Oracle]) -> dict[str, list[np.ndarray]]:
+    return {name: each.render(speech(SECONDS)) for name, each in oracles.items()}
+
+
+@pytest.mark.parametrize("mistake", FRAMES)
+def test_a_mistake_shows_in_the_frames(
+    oracles: dict[str, Oracle],
+    true_frames: dict[str, list[np.ndarray]],
+    monkeypatch: pytest.MonkeyPatch,
+    mistake: str,
+) -> None:
+    name = "wide" if mistake in ("no parsing", "the loop jumps back") else "toy"
+    FRAMES[mistake](monkeypatch)
+    wrong = oracles[name].render(speech(SECONDS))
+    with pytest.raises(AssertionError):
+        assert_same_frames(np.stack(wrong), true_frames[name])
+
+
+@pytest.mark.parametrize("mistake", MEL)
+def test_a_mistake_shows_in_the_mel(monkeypatch: pytest.MonkeyPatch, mistake: str) -> None:
+    true = oracle.mel(speech(SECONDS))
+    MEL[mistake](monkeypatch)
+    assert np.abs(oracle.mel(speech(SECONDS)) - true).max() > 1e-3
+
+
+def test_all_is_well_without_a_mistake(
+    oracles: dict[str, Oracle], true_frames: dict[str, list[np.ndarray]]
+) -> None:
+    assert_same_frames(np.stack(oracles["toy"].render(speech(SECONDS))), true_frames["toy"])
