@@ -41,18 +41,22 @@ def write_dataset(directory: Path, size: tuple[int, int], count: int, outside: b
         if outside:  # over the lower edge, the right, the left (in part by truncation), the upper
             x1 = [x1, width - side // 2, -side // 3, x1][k % 4]
             y1 = [height - side // 2, y1, y1, -side // 4][k % 4]
-        points = np.zeros((110, 2))
-        points[1, 0], points[31, 0], points[52, 1] = x1 + 0.7, x1 + side + 0.2, y1 + 0.9
-        np.savetxt(directory / f"landmarks/{k}.lms", points, fmt="%.2f")
+        write_landmarks(directory / f"landmarks/{k}.lms", x1, y1, side)
         if outside:
-            write_parsing(
-                directory / f"parsing/{k}.png", rng.integers(0, 5, (height // 16, width // 16))
-            )
+            squares = rng.integers(0, 5, (height // 16 + 1, width // 16 + 1))
+            labels = squares.repeat(16, axis=0).repeat(16, axis=1)
+            write_parsing(directory / f"parsing/{k}.png", labels[:height, :width])
+
+
+def write_landmarks(path: Path, x1: int, y1: int, side: int) -> None:
+    """The three numbers that make a rectangle, with something to be truncated."""
+    points = np.zeros((110, 2))
+    points[1, 0], points[31, 0], points[52, 1] = x1 + 0.7, x1 + side + 0.2, y1 + 0.9
+    np.savetxt(path, points, fmt="%.2f")
 
 
 def write_parsing(path: Path, labels: np.ndarray) -> None:
-    """A parsing mask of 16-pixel squares: two colours that keep the original, three that do not."""
+    """A parsing mask of labels (H, W): 0 and 1 keep the original, 2 to 4 do not."""
     path.parent.mkdir(exist_ok=True)
     colours = [(0, 0, 255), (255, 255, 255), (255, 0, 0), (0, 0, 0), (0, 255, 255)]
-    squares = labels.repeat(16, axis=0).repeat(16, axis=1)
-    cv2.imwrite(str(path), np.array(colours, np.uint8)[squares])
+    cv2.imwrite(str(path), np.array(colours, np.uint8)[labels])

@@ -16,6 +16,7 @@ NUMBERS = {
     "clip": "CLIP_SAMPLES",
     "first": "FRAME_START",
     "count": "FRAME_COUNT",
+    "pose": "POSE_OFFSET",
 }
 
 
@@ -53,11 +54,14 @@ class Triton:
         pose: int | None = None,
         **numbers: int,
     ) -> np.ndarray:
-        tensors = {"AUDIO": audio}
-        tensors |= {NUMBERS[k]: np.array([v], np.int64) for k, v in numbers.items()}
         if pose is not None:
-            tensors["POSE_OFFSET"] = np.array([pose], np.int64)
-        return self.infer(avatar, tensors, [output], parameters)[output]
+            numbers["pose"] = pose
+        return self.infer(avatar, self.tensors(audio, **numbers), [output], parameters)[output]
+
+    @staticmethod
+    def tensors(audio: np.ndarray, **numbers: int) -> dict[str, np.ndarray]:
+        """A request's inputs; numbers by their short names."""
+        return {"AUDIO": audio} | {NUMBERS[k]: np.array([v], np.int64) for k, v in numbers.items()}
 
 
 def slice_request(wave: np.ndarray, first: int, count: int) -> dict[str, Any]:

@@ -1,0 +1,136 @@
+"""JPEG and H.264 lose what their quality says, and nothing else."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from lipsync_embedded import Server
+from lipsync_preprocessing.avatar import add_avatar
+from oracle import Oracle
+from pictures import assert_same_frames, nal_types, psnr
+from toy_avatars import ToyAvatar, write_dataset, write_landmarks
+from triton import PROTOCOLS, Triton, speech
+
+WAVE = speech(0.4)
+
+
+def i420(frame: np.ndarray) -> np.ndarray:
+    height, width = frame.shape[0] & ~1, frame.shape[1] & ~1
+    return cv2.cvtColor(frame[:height, :width], cv2.COLOR_BGR2YUV_I420)
+
+
+def decode(stream: bytes) -> list[np.ndarray]:
+    with av.open(io.BytesIO(stream), format="h264") as container:
+        return [frame.to_ndarray(format="yuv420p") for frame in container.decode(video=0)]
+
+
+def grey(frame: np.ndarray) -> np.ndarray:
+    return cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize(("quality", "floor_db"), [(None, 46), (30, 36), (100, 55)])
+def test_jpeg_loss(server: Server, protocol: str, quality: int | None, floor_db: int) -> None:
+    """Of the brightness: the toy patches are coloured noise, and JPEG halves the colours' resolution."""
+    triton = Triton(server, protocol)
+    parameters = None if quality is None else {"jpeg_quality": quality}
+    for avatar in ("toy", "wide"):
+        raw = triton.frames(avatar, WAVE)
+        units = triton.frames(avatar, WAVE, "JPEG", parameters)[:, 0]
+        assert len(units) == len(raw)
+        for unit, frame in zip(units, raw, strict=True):
+            decoded = cv2.imdecode(np.frombuffer(unit, np.uint8), cv2.IMREAD_COLOR)
+            assert psnr(grey(decoded), grey(frame)) >= floor_db
+            assert psnr(decoded, frame) >= 25
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_h264_without_loss_is_the_raw_frame(server: Server, protocol: str) -> None:
+    """crf 0 is lossless: what the encoder was given is the raw frame in I420, to the bit."""
+    triton = Triton(server, protocol)
+    for avatar in ("toy", "wide"):
+        raw = triton.frames(avatar, WAVE)
+        units = triton.frames(avatar, WAVE, "H264", {"crf": 0})[:, 0]
+        assert np.array_equal(decode(b"".join(units)), [i420(frame) for frame in raw])
+
+
+@pytest.mark.parametrize(
+    ("parameters", "floor_db"),
+    [({}, 40), ({"crf": 30}, 34), ({"crf": 10, "preset": "medium"}, 46), ({"crf": "51"}, 25)],
+)
+def test_h264_loss(server: Server, parameters: dict[str, int | str], floor_db: int) -> None:
+    triton = Triton(server, "http")
+    for avatar in ("toy", "wide"):
+        raw = triton.frames(avatar, WAVE)
+        units = triton.frames(avatar, WAVE, "H264", parameters)[:, 0]
+        decoded = decode(b"".join(units))
+        assert len(decoded) == len(units) == len(raw)
+        losses = [psnr(picture, i420(frame)) for picture, frame in zip(decoded, raw, strict=True)]
+        assert min(losses) >= floor_db
+        assert max(losses) < 99  # it is the quality asked for, not a better one
+
+
+def test_every_access_unit_is_one_picture(server: Server) -> None:
+    units = Triton(server, "grpc").frames("wide", WAVE, "H264")[:, 0]
+    assert [x for x in nal_types(units[0]) if x != 6] == [7, 8, 5]  # 6: x264's note
+    assert [nal_types(unit) for unit in units[1:]] == [[1]] * (len(units) - 1)
+    for n in range(1, len(units) + 1):
+        assert len(decode(b"".join(units[:n]))) == n  # none waits for a later one
+
+
+def test_one_request_may_ask_for_every_output(server: Server) -> None:
+    triton = Triton(server, "grpc")
+    together = triton.infer("toy", {"AUDIO": WAVE}, ["H264", "FRAMES", "JPEG"])
+    for name, value in together.items():
+        assert np.array_equal(value, triton.frames("toy", WAVE, name))
+
+
+ODD = {"odd241": (321, 241), "odd243": (321, 243)}  # half of 242 is odd too: so are its chroma rows
+
+
+@pytest.fixture(scope="module")
+def odd_server(
+    tmp_path_factory: pytest.TempPathFactory,
+    toy_repository: Path,
+    toy_avatars: dict[str, ToyAvatar],
+) -> Iterator[tuple[Server, dict[str, Oracle]]]:
+    """Avatars of a single frame, of odd width and height, the rectangle in the lower right corner."""
+    root = tmp_path_factory.mktemp("odd")
+    toy = toy_avatars["toy"]
+    shutil.copytree(toy_repository, root / "models")
+    oracles = {}
+    for name, size in ODD.items():
+        write_dataset(root / name, size, 1, outside=True)
+        write_landmarks(root / name / "landmarks/0.lms", 211, 131, 150)
+        add_avatar(root / "models", name, root / name, toy.generator, toy.encoder)
+        oracles[name] = Oracle(root / name, toy.generator, toy.encoder)
+    with Server(root / "models", models=list(ODD)) as server:
+        yield server, oracles
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_single_frame_of_odd_size(
+    odd_server: tuple[Server, dict[str, Oracle]], name: str
+) -> None:
+    server, oracles = odd_server
+    width, height = ODD[name]
+    triton = Triton(server, "grpc")
+    raw = triton.frames(name, WAVE)
+    assert raw.shape[1:] == (height, width, 3)
+    assert_same_frames(raw, oracles[name].render(WAVE))
+    for unit, frame in zip(triton.frames(name, WAVE, "JPEG")[:, 0], raw, strict=True):
+        decoded = cv2.imdecode(np.frombuffer(unit, np.uint8), cv2.IMREAD_COLOR)
+        assert psnr(grey(decoded), grey(frame)) >= 40
+    # 4:2:0 has no odd sizes: the last row and column go.
+    pictures = decode(b"".join(triton.frames(name, WAVE, "H264", {"crf": 0})[:, 0]))
+    assert len(pictures) == len(raw)
+    for picture, frame in zip(pictures, raw, strict=True):
+        assert picture.shape == ((height - 1) * 3 // 2, width - 1)
+        assert np.array_equal(picture, i420(frame))
