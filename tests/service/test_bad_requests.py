@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 from lipsync_embedded import Server
 from oracle import Oracle
 from pictures import assert_same_frames
-from triton import PROTOCOLS, Triton, speech
+from triton import PROTOCOLS, Triton, processes, speech
 from tritonclient.utils import InferenceServerException
 
 WAVE = speech(2.0)  # 49 frames
@@ -110,7 +109,3 @@ def test_afterwards_the_server_is_as_it_was(server: Server, oracles: dict[str, O
             triton.frames("toy", **arguments)
         assert_same_frames(triton.frames("toy", wave), expected)
     assert processes(server) == before
-
-
-def processes(server: Server) -> set[int]:
-    return {child.pid for child in psutil.Process(server.pid).children(recursive=True)}

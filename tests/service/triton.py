@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import psutil
 import tritonclient.grpc
 import tritonclient.http
 from lipsync_embedded import Server
@@ -62,6 +63,12 @@ class Triton:
     def tensors(audio: np.ndarray, **numbers: int) -> dict[str, np.ndarray]:
         """A request's inputs; numbers by their short names."""
         return {"AUDIO": audio} | {NUMBERS[k]: np.array([v], np.int64) for k, v in numbers.items()}
+
+
+def processes(server: Server) -> set[int]:
+    """Living processes of a server; a stub that died stays with its parent as a zombie."""
+    children = psutil.Process(server.pid).children(recursive=True)
+    return {child.pid for child in children if child.status() != psutil.STATUS_ZOMBIE}
 
 
 def slice_request(wave: np.ndarray, first: int, count: int) -> dict[str, Any]:
