@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
 import pytest
 from lipsync_embedded import Server, ServerError, ServerStartError
-from triton import Triton
+from triton import Triton, shared_memory
 
 COMMAND = [str(Path(sys.executable).with_name("lipsync-server"))]
 FREE_PORTS = ["--http-port=0", "--grpc-port=0", "--metrics-port=0"]
@@ -25,10 +27,6 @@ def one_model(toy_repository: Path, tmp_path: Path) -> Path:
     """A repository of `audio_window` alone, which starts quickly."""
     shutil.copytree(toy_repository / "audio_window", tmp_path / "models" / "audio_window")
     return tmp_path / "models"
-
-
-def shared_memory() -> set[str]:
-    return {p.name for p in Path("/dev/shm").glob("lipsync_*")}
 
 
 def wait_until_gone(pids: list[int], timeout_s: float = 25) -> None:
@@ -53,31 +51,135 @@ def family(pid: int) -> list[int]:
 
 
 def test_stop_leaves_nothing(one_model: Path) -> None:
-    before = shared_memory()
     with Server(one_model) as server:
         assert server.pid is not None
         pids = family(server.pid)
         assert len(pids) >= 3  # guard, tritonserver, a stub
-        assert shared_memory() > before
+        segments = shared_memory(pids)
+        assert segments
     wait_until_gone(pids, 0.5)
-    assert shared_memory() == before
+    assert not [segment for segment in segments if segment.exists()]
+
+
+def start(
+    repository: Path, scratch: Path, *arguments: str, wait: bool = True
+) -> subprocess.Popen[str]:
+    """`lipsync-server` in a session of its own, its temporary files in `scratch`; ready if waited for."""
+    scratch.mkdir()
+    process = subprocess.Popen(
+        [*COMMAND, "--repository", str(repository), *(arguments or FREE_PORTS)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"TMPDIR": str(scratch)},
+        start_new_session=True,
+    )
+    if wait:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("ready: grpc://127.0.0.1:")
+    return process
+
+
+def left_in(scratch: Path) -> list[Path]:
+    return [path for path in scratch.iterdir() if path.name != ".ses"]  # that is tritonserver's own
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL], ids=lambda n: n.name
+)
+def test_the_command_takes_everything_with_it(
+    one_model: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    process = start(one_model, tmp_path / "scratch")
+    pids = family(process.pid)
+    segments = shared_memory(pids)
+    assert segments
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)  # as the terminal does
+    else:
+        process.send_signal(number)
+    process.communicate(timeout=30)
+    assert process.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 0)
+    wait_until_gone(pids)
+    assert not [segment for segment in segments if segment.exists()]
+    if number != signal.SIGKILL:
+        assert left_in(tmp_path / "scratch") == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_the_command_takes_everything_with_it(one_model: Path, number: signal.Signals) -> None:
-    before = shared_memory()
-    command = [*COMMAND, "--repository", str(one_model), *FREE_PORTS]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stderr is not None
-    with process.stdout, process.stderr:
-        assert process.stdout.readline().startswith("ready: grpc://127.0.0.1:")
-        pids = family(process.pid)
-        process.send_signal(number)
-        code = process.wait(30)
-    assert code == (-signal.SIGKILL if number == signal.SIGKILL else 0)
+@pytest.mark.parametrize("moment_s", [0.0, 0.3])
+def test_ended_while_it_starts(
+    one_model: Path, tmp_path: Path, number: signal.Signals, moment_s: float
+) -> None:
+    process = start(one_model, tmp_path / "scratch", wait=False)
+    deadline = time.monotonic() + 20
+    while len(family(process.pid)) < 3 and time.monotonic() < deadline:
+        time.sleep(0.005)  # until guard and tritonserver are there
+    time.sleep(moment_s)
+    pids = family(process.pid)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=30)
+    assert "Traceback" not in errors
     wait_until_gone(pids)
-    assert shared_memory() == before
+    if number != signal.SIGKILL:
+        assert left_in(tmp_path / "scratch") == []
+
+
+def test_the_death_of_a_program_that_holds_a_server(one_model: Path) -> None:
+    """The library leaves nothing either, whatever its owner dies of."""
+    program = (
+        "import sys, time; from lipsync_embedded import Server\n"
+        f"with Server({str(one_model)!r}): print('ready', flush=True); time.sleep(600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as owner:
+        assert owner.stdout is not None
+        assert owner.stdout.readline() == b"ready\n"
+        pids = family(owner.pid)
+        segments = shared_memory(pids)
+        owner.kill()
+    wait_until_gone(pids)
+    assert not [segment for segment in segments if segment.exists()]
+
+
+@pytest.mark.parametrize("which", ["http_port", "grpc_port"])
+def test_a_port_that_is_taken(one_model: Path, which: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ServerStartError) as failure:
+            Server(one_model, **{which: port}, startup_timeout_s=30).start()
+    assert failure.value.exit_code == 1
+    assert str(port) in failure.value.log_tail
+
+
+def test_ports_that_are_asked_for_are_taken(one_model: Path) -> None:
+    ports = []
+    with socket.socket() as a, socket.socket() as b:
+        for probe in (a, b):
+            probe.bind(("127.0.0.1", 0))
+            ports.append(probe.getsockname()[1])
+    with Server(one_model, http_port=ports[0], grpc_port=ports[1]) as server:
+        assert server.http_url == f"http://127.0.0.1:{ports[0]}"
+        assert server.grpc_url == f"grpc://127.0.0.1:{ports[1]}"
+        listening = {c.laddr.ip.removeprefix("::ffff:") for c in server_sockets(server)}
+    assert listening == {"127.0.0.1"}  # not to the outside unless told so
+
+
+def server_sockets(server: Server) -> list[Any]:
+    assert server.pid is not None
+    triton = psutil.Process(family(server.pid)[1])
+    return [c for c in triton.net_connections("inet") if c.status == psutil.CONN_LISTEN]
+
+
+def test_a_server_may_be_started_again(one_model: Path) -> None:
+    server = Server(one_model)
+    for _ in range(2):
+        with server:
+            assert server.poll() is None
+            with pytest.raises(ServerError, match="running already"):
+                server.start()
+        server.stop()  # once more does no harm
 
 
 def test_the_death_of_tritonserver_is_noticed(one_model: Path) -> None:

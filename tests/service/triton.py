@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -69,6 +72,13 @@ def processes(server: Server) -> set[int]:
     """Living processes of a server; a stub that died stays with its parent as a zombie."""
     children = psutil.Process(server.pid).children(recursive=True)
     return {child.pid for child in children if child.status() != psutil.STATUS_ZOMBIE}
+
+
+def shared_memory(pids: Iterable[int]) -> set[Path]:
+    """Segments of the server that these processes belong to; other servers have theirs beside them."""
+    lines = " ".join(" ".join(psutil.Process(pid).cmdline()) for pid in pids)
+    (prefix,) = set(re.findall(r"shm-region-prefix-name=(lipsync_\w+)", lines))
+    return set(Path("/dev/shm").glob(prefix + "*"))
 
 
 def slice_request(wave: np.ndarray, first: int, count: int) -> dict[str, Any]:
