@@ -98,8 +98,11 @@ def test_keeps_the_networks_own_opset(opset: int, generator_state: Any, run: Any
     assert model.opset_import[0].version == opset
     assert model.ir_version == (9 if opset == 20 else 8)
     audio = rng.random((2, 32, 16, 16)).astype(np.float32)
-    came = run(model, pose=np.array([[0], [3]]), audio=audio)
-    np.testing.assert_array_equal(came, by_hand(run, generator_state, faces, [0, 3], audio))
+    came = run(model, pose=np.array([[0], [3]]), audio=audio).astype(int)
+    # ONNX Runtime may fuse another opset's graph in another way, and round the last bit elsewhere.
+    difference = np.abs(came - by_hand(run, generator_state, faces, [0, 3], audio))
+    assert difference.max() <= 1
+    assert (difference == 0).mean() >= 0.999
 
 
 def test_batch_baked_into_reshape_and_resize_is_freed(
