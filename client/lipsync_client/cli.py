@@ -35,11 +35,12 @@ repository_option = click.option(
 def main() -> None:
     """Talking avatars from a lip-sync server on Triton."""
     # One way out for every signal: what is half-written goes, what was started ends.
-    signal.signal(signal.SIGTERM, _terminated)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _terminated)
 
 
-def _terminated(_number: int, _frame: FrameType | None) -> None:
-    raise SystemExit(128 + signal.SIGTERM)
+def _terminated(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
 
 
 @main.command()
