@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -189,7 +190,7 @@ class Server:
         wheel.assemble_backends(backends)
         if self._log_file is None:
             self._log_file = self._scratch / "tritonserver.log"
-        self._ports = tuple(port or _free_port(self._host) for port in self._wanted_ports)  # type: ignore[assignment]
+        self._ports = _free_ports(self._host, self._wanted_ports)
         shm_prefix = f"lipsync_{uuid.uuid4().hex[:12]}_"
         http, grpc, metrics = self._ports
         command = [
@@ -259,10 +260,18 @@ class Server:
         return ServerStartError(reason, code, time.monotonic() - self._started, self.log_tail())
 
 
-def _free_port(host: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
+def _free_ports(host: str, wanted: tuple[int, int, int]) -> tuple[int, int, int]:
+    """A free port for each 0 in `wanted`, no two the same: each is held until all are known."""
+    with contextlib.ExitStack() as held:
+
+        def free() -> int:
+            probe = held.enter_context(socket.socket())
+            probe.bind((host, 0))
+            port = int(probe.getsockname()[1])
+            return free() if port in wanted else port
+
+        http, grpc, metrics = wanted
+        return http or free(), grpc or free(), metrics or free()
 
 
 def _environment(libraries: list[Path]) -> dict[str, str]:

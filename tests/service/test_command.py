@@ -102,6 +102,19 @@ def test_a_player_may_start_before_the_end(server: Server, clip: Path, tmp_path:
     assert 0 < data.index(b"moov") < data.index(b"mdat")
 
 
+def test_the_contracts_own_count(server: Server, tmp_path: Path) -> None:
+    """718,147 samples make 1,121 frames."""
+    clip, out = tmp_path / "clip.wav", tmp_path / "out.mp4"
+    soundfile.write(clip, np.zeros(718_147), 16_000)
+    done = run("render", clip, "-o", out, "--avatar", "toy", "--json", "--url", server.grpc_url)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["frames"] == 1121
+    with av.open(str(out)) as video:
+        assert sum(packet.size > 0 for packet in video.demux(video=0)) == 1121
+        assert video.streams.video[0].frames == 1121
+        assert video.streams.video[0].average_rate == 25
+
+
 def test_a_video_as_the_source_of_sound(server: Server, clip: Path, tmp_path: Path) -> None:
     """The video that came out goes in again: its own pictures are of no account."""
     first, second = tmp_path / "first.mp4", tmp_path / "second.mp4"

@@ -153,3 +153,19 @@ def test_a_clip_as_it_is_recorded(server: Server, oracles: dict[str, Oracle]) ->
     assert len(frames) > 20
     frames.extend(ask(len(wave), clip=len(wave)))
     assert_same_frames(np.stack(frames), expected)
+
+
+def test_live_frames_come_as_soon_as_they_can(server: Server) -> None:
+    triton = Triton(server, "grpc")
+    wave = speech(1.0)
+    counts = set()
+    for end in range(7000, 12_000, 50):
+        complete = sum(200 * (int(3.2 * (i + 6)) + 15) + 400 <= end for i in range(100))
+        counts.add(complete)
+        tensors = triton.tensors(wave[:end], clip=-1)
+        if complete:
+            assert len(triton.infer("mel", tensors, ["POSE"])["POSE"]) == complete
+        else:
+            with pytest.raises(Exception, match="send more audio"):
+                triton.infer("mel", tensors, ["POSE"])
+    assert counts == set(range(9))
