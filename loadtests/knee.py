@@ -1,0 +1,5 @@
+"""Beside the locustfile, this makes Locust look for the knee: -f locustfile.py,knee.py."""
+
+from lipsync_locust.shapes import KneeSearch
+
+__all__ = ["KneeSearch"]

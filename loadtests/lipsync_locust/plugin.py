@@ -1,0 +1,176 @@
+"""Ties the users' events to the tally, the server's counters and the report, on every Locust node."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+import gevent
+from locust import events
+from locust.runners import WorkerRunner
+
+from . import knee, report
+from .directory import Directory
+from .failures import Failure
+from .server_metrics import Counters, difference, read
+from .settings import Settings, add_options
+from .summary import Summary, broken_limits, summarise, with_server, with_steps
+from .tally import Measured, Tally
+
+_MESSAGE_KEY = "lipsync"
+log = logging.getLogger(__name__)
+events.init_command_line_parser.add_listener(add_options)
+
+
+class Plugin:
+    """The state of a node; `environment.lipsync`.
+
+    Attributes:
+        settings: of the run under way; None before the first, or if they make no sense.
+        steps: that a search for the knee has finished.
+    """
+
+    def __init__(self, environment: Any) -> None:
+        self.environment = environment
+        self.settings: Settings | None = None
+        self.directory = Directory()
+        self.tally = Tally()
+        self._unsent = Tally()
+        self.steps: list[knee.Step] = []
+        self.limits = knee.Limits(0, 0, 0)
+        self._began = 0.0
+        self._ended: float | None = None
+        self._before: Counters | None = None
+        self._after: Counters | None = None
+        self._server_note = ""
+        hooks = environment.events
+        hooks.request.add_listener(self._on_request)
+        hooks.test_start.add_listener(self._on_test_start)
+        hooks.report_to_master.add_listener(self._on_report_to_master)
+        hooks.worker_report.add_listener(self._on_worker_report)
+        hooks.reset_stats.add_listener(self._on_reset)
+        if not self._is_worker:
+            hooks.test_stop.add_listener(self._on_test_stop)
+            hooks.quitting.add_listener(self._on_quitting)
+            hooks.quit.add_listener(self._on_quit)
+        if environment.web_ui is not None:
+            report.extend_web_ui(environment.web_ui, self.summary)
+
+    @property
+    def _is_worker(self) -> bool:
+        return isinstance(self.environment.runner, WorkerRunner)
+
+    def summary(self) -> Summary:
+        """The run so far."""
+        end = time.time() if self._ended is None else self._ended
+        summary = summarise(self.tally, end - self._began if self._began else 0.0)
+        summary.server_note = self._server_note
+        if self._before is not None:
+            try:
+                after = self._after or self._read()
+                with_server(summary, difference(self._before, after) if after else [])
+            except ValueError as e:
+                summary.server_note = str(e)
+        if self.steps:
+            with_steps(summary, self.steps, knee.find(self.steps, self.limits))
+        options = self.environment.parsed_options
+        summary.settings = report.shown_settings(options, self.environment)
+        summary.broken_limits = broken_limits(summary, options) or []
+        return summary
+
+    def elapsed_s(self) -> float:
+        return time.time() - self._began
+
+    def _on_request(
+        self,
+        request_type: str,
+        name: str,
+        response_time: float,
+        context: dict[str, Any],
+        exception: BaseException | None,
+        **_: Any,
+    ) -> None:
+        measured = context.get("lipsync")
+        if not isinstance(measured, Measured):
+            return
+        cause, message = None, ""
+        if isinstance(exception, Failure):
+            cause, message = exception.cause, exception.message
+        elif exception is not None:
+            cause, message = type(exception).__name__, str(exception)
+        tally = self._unsent if self._is_worker else self.tally
+        tally.add((request_type, name), measured, response_time, cause, message)
+
+    def _on_test_start(self, **_: Any) -> None:
+        self.tally.clear()
+        self._unsent.clear()
+        self.steps.clear()
+        self.directory = Directory()
+        options = self.environment.parsed_options
+        try:
+            self.settings = Settings.of(options, self.environment.host)
+        except Exception as e:  # Locust would go on after any exception of a listener
+            self.settings = None
+            log.error("the run cannot start: %s", e)
+            self.environment.process_exit_code = 2
+            if not self._is_worker:
+                gevent.spawn(self._give_up)
+            return
+        self.limits = knee.Limits(
+            options.knee_p95_ms, options.knee_late_ratio, options.knee_failure_ratio
+        )
+        self._began, self._ended, self._after = time.time(), None, None
+        if not self._is_worker:
+            self._before = self._read()
+
+    def _give_up(self) -> None:
+        runner = self.environment.runner
+        runner.quit() if self.environment.web_ui is None else runner.stop()
+
+    def _on_test_stop(self, **_: Any) -> None:
+        if self.settings is not None and self._ended is None:
+            self._ended = time.time()
+            self._after = self._read()
+
+    def _on_reset(self, **_: Any) -> None:
+        self.tally.clear()
+        self._unsent.clear()
+        self._began = time.time()
+        if not self._is_worker and self.settings is not None:
+            self._before = self._read()
+
+    def _read(self) -> Counters | None:
+        assert self.settings is not None
+        try:
+            counters = read(self.settings.metrics)
+        except (OSError, ValueError) as e:
+            self._server_note = f"no figures of the server: {', '.join(self.settings.metrics)}: {e}"
+            return None
+        self._server_note = ""
+        return counters
+
+    def _on_report_to_master(self, data: dict[str, Any], **_: Any) -> None:
+        data[_MESSAGE_KEY] = self._unsent.drain()
+
+    def _on_worker_report(self, data: dict[str, Any], **_: Any) -> None:
+        self.tally.merge(data.get(_MESSAGE_KEY, []))
+
+    def _on_quitting(self, **_: Any) -> None:
+        if self.settings is None:
+            return
+        if self._ended is None:  # by a signal, in the midst of a run
+            self._ended = time.time()
+            self._after = self._read()
+        broken = broken_limits(self.summary(), self.environment.parsed_options)
+        if broken is not None and not self.environment.process_exit_code:
+            self.environment.process_exit_code = 1 if broken else 0
+
+    def _on_quit(self, **_: Any) -> None:
+        if self.settings is not None:
+            report.write(self.summary(), self.environment.parsed_options)
+
+
+@events.init.add_listener
+def _on_init(environment: Any, **_: Any) -> None:
+    environment.lipsync = Plugin(environment)
