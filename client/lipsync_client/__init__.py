@@ -15,12 +15,14 @@ from ._errors import (
     UnknownAvatar,
     Unreachable,
 )
+from ._outputs import Form
 from ._render import Chunk, Plan
 
 __all__ = [
     "AsyncLipSyncClient",
     "Avatar",
     "Chunk",
+    "Form",
     "Incompatible",
     "InputError",
     "LipSyncClient",

@@ -54,6 +54,7 @@ class AudioFile:
         self._stream = streams[0]
         self.sample_rate = self._stream.codec_context.sample_rate
         self.layout = self._layout()
+        self.codec = self._stream.codec_context.codec.canonical_name
         if not self.sample_rate:
             self._container.close()
             raise InputError(f"{path}: the sound has no sample rate")

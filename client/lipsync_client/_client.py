@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -16,11 +16,11 @@ from . import _timeline as timeline
 from ._audio import AudioFile, ClipWindow
 from ._avatar import Avatar, is_avatar
 from ._errors import LipSyncError
-from ._files import refuse_existing, written_aside
-from ._frames import OUTPUT_OF, FrameWriter
-from ._mux import Mp4Writer
+from ._files import refuse_existing
+from ._outputs import STDOUT, Form
 from ._render import Chunk, Plan, render
 from ._transport import connect
+from ._writers import opened, request_options
 
 Progress = Callable[[int, int | None], None]  # frames done, frames expected (None: not known)
 
@@ -130,67 +130,46 @@ class AsyncLipSyncClient:
         plan: Plan | None = None,
         *,
         frames: str | None = None,
+        form: Form | None = None,
         force: bool = False,
         progress: Progress | None = None,
     ) -> Summary:
-        """Render to an MP4 with sound, or to a folder of pictures.
+        """Render to a video with sound, to a preview without, to pictures or to raw frames.
 
         Args:
             audio: any audio or video file.
-            output: the file, or the folder; it appears only when it is complete.
+            output: the file, or the folder; it appears only when it is complete. "-" is standard
+                output.
             avatar: name of the avatar.
             plan: how; what to ask for follows from `output`.
-            frames: "png" or "jpg" for a folder of pictures; None for an MP4.
+            frames: "png" or "jpg" for a folder of pictures.
+            form: what to write; the file's suffix says it if neither this nor `frames` is given.
             force: replace what is there.
             progress: called after each chunk.
         """
         path, plan = Path(output), plan or Plan()
         begun = time.monotonic()
-        refuse_existing(path, force)
+        form = form or Form(frames or Form.name_for(path))
+        form.check(path, plan.options.keys() & {"crf", "preset", "keyint"})
+        if path != STDOUT:
+            refuse_existing(path, force)
         about = await self.avatar(avatar)
-        wanted = OUTPUT_OF[frames] if frames else "H264"
-        plan = Plan(**{**vars(plan), "output": wanted})
+        asked = {"output": form.kind.asks, "options": request_options(form, plan.options)}
         first, done = 0.0, 0
-        with (
-            written_aside(path, directory=frames is not None) as aside,
-            _writer(audio, aside, frames) as (source, writer),
-        ):
-            estimate = source.estimated_samples
+        with opened(audio, path, form, plan.options) as output_file:
+            estimate = output_file.source.estimated_samples
             expected = None if estimate is None else timeline.frame_count(estimate)
-            chunks = render(self._transport, about, ClipWindow(source.blocks()), plan)
+            clip = ClipWindow(output_file.source.blocks())
+            chunks = render(self._transport, about, clip, Plan(**{**vars(plan), **asked}))
             async with aclosing(chunks):  # type: ignore[type-var]
                 async for chunk in chunks:
                     first = first or time.monotonic() - begun
-                    writer.pictures(chunk.frames)
+                    await output_file.pictures(chunk.frames)
                     done += len(chunk.frames)
                     if progress is not None:
                         progress(done, expected)
+            await output_file.close()
         return Summary(path, done, time.monotonic() - begun, first)
-
-
-@contextmanager
-def _writer(
-    audio: str | Path, aside: Path, frames: str | None
-) -> Iterator[tuple[AudioFile, Mp4Writer | FrameWriter]]:
-    """The open clip, and what its frames go to."""
-    if frames is not None:
-        source = AudioFile(audio)
-        try:
-            yield source, FrameWriter(aside, frames)
-        finally:
-            source.close()
-        return
-    source = AudioFile(audio, on_frame=lambda frame: video.sound(frame))
-    try:
-        video = Mp4Writer(aside, source.sample_rate, source.layout)
-        try:
-            yield source, video
-        except BaseException:
-            video.abort()
-            raise
-        video.close()
-    finally:
-        source.close()
 
 
 class LipSyncClient:
@@ -256,12 +235,20 @@ class LipSyncClient:
         plan: Plan | None = None,
         *,
         frames: str | None = None,
+        form: Form | None = None,
         force: bool = False,
         progress: Progress | None = None,
     ) -> Summary:
         async def call() -> Summary:
             return await self._async.render_to_file(
-                audio, output, avatar, plan, frames=frames, force=force, progress=progress
+                audio,
+                output,
+                avatar,
+                plan,
+                frames=frames,
+                form=form,
+                force=force,
+                progress=progress,
             )
 
         return self._portal.call(call)

@@ -3,6 +3,7 @@
 LipSyncError
 ├── InputError          the caller's audio, path or option
 ├── OutputError         the result cannot be written
+│   └── PipeClosed      whoever read it has left
 ├── ServerError
 │   ├── Unreachable     nobody answers at the URL
 │   ├── ServerLost      it answered before, and stopped
@@ -26,6 +27,10 @@ class InputError(LipSyncError):
 
 class OutputError(LipSyncError):
     """The result cannot be written."""
+
+
+class PipeClosed(OutputError):
+    """Whoever read the result from a pipe has left."""
 
 
 class Incompatible(LipSyncError):

@@ -1,7 +1,8 @@
-"""Frames into a folder of pictures."""
+"""Frames as they are: into a folder of pictures, or raw, one after the other."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._errors import OutputError
+from ._pipe import Pipe
 from ._timeline import FPS
-
-OUTPUT_OF = {"png": "FRAMES", "jpg": "JPEG"}  # what to ask the server for
 
 
 class FrameWriter:
@@ -36,6 +36,45 @@ class FrameWriter:
             except OSError as e:
                 raise OutputError(f"{path} cannot be written: {e.strerror}") from e
             self._count += 1
+
+    def close(self) -> None:
+        """Nothing is left to do."""
+
+    def abort(self) -> None:
+        """Nothing is left to do; the folder will be thrown away."""
+
+
+class RawWriter:
+    """Writes frames with nothing between them, as ffmpeg's rawvideo reads them.
+
+    Args:
+        target: the file, or a pipe.
+        name: bgr24 or rgb24.
+    """
+
+    def __init__(self, target: Path | Pipe, name: str) -> None:
+        self._name, self._rgb = str(target), name == "rgb24"
+        self._file: Any = target.open("wb") if isinstance(target, Path) else target
+
+    def pictures(self, frames: NDArray[np.uint8]) -> None:
+        """Add frames: uint8 (n, H, W, 3) BGR."""
+        for frame in frames:
+            part = np.ascontiguousarray(frame[:, :, ::-1] if self._rgb else frame)
+            try:
+                self._file.write(part.data)
+            except OSError as e:
+                raise OutputError(f"{self._name} cannot be written: {e.strerror}") from e
+
+    def close(self) -> None:
+        try:
+            if not isinstance(self._file, Pipe):
+                self._file.close()
+        except OSError as e:
+            raise OutputError(f"{self._name} cannot be written: {e.strerror}") from e
+
+    def abort(self) -> None:
+        with suppress(OutputError):
+            self.close()
 
 
 def png(frame: NDArray[np.uint8]) -> bytes:

@@ -1,112 +1,153 @@
-"""Access units and sound into MP4, without touching a pixel."""
+"""Pictures and sound into one container, in step."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import av
 
-from ._errors import OutputError, ServerError
+from ._errors import LipSyncError, OutputError, ServerError
+from ._outputs import Kind
+from ._pipe import Pipe
+from ._sound import Sound, begin
 from ._timeline import FPS
 
-# What AAC can be sampled at; anything else is resampled to the last.
-_AAC_RATES = (
-    7350,
-    8000,
-    11025,
-    12000,
-    16000,
-    22050,
-    24000,
-    32000,
-    44100,
-    64000,
-    88200,
-    96000,
-    48000,
-)
-_AAC_LAYOUTS = ("mono", "stereo", "3.0", "4.0", "5.0", "5.1", "7.1")
-_AAC_BITS_A_CHANNEL = 96_000
+_AAC_FRAME = 1024  # samples
+_IDR, _SLICE = 5, 1  # NAL unit types
 
 
-class Mp4Writer:
-    """Writes H.264 access units as they come, and AAC made of the clip's own sound.
+class Video(Protocol):
+    """Makes packets of what the server sent."""
 
-    Both streams begin at 0. The sound is encoded as it is read, so memory does not grow with the clip.
+    def begin(self, container: Any, first: Any) -> None:
+        """Make the stream, of the shape of the first picture."""
+
+    def packets(self, frames: Iterable[Any]) -> Iterable[av.Packet[Any]]:
+        """Those that are ready after some more frames."""
+
+    def rest(self) -> Iterable[av.Packet[Any]]:
+        """What an encoder still held."""
+
+
+class H264Units:
+    """The server's access units as they are: bytes, one a frame, Annex B."""
+
+    def __init__(self) -> None:
+        self._stream: Any = None
+        self._count = 0
+
+    def begin(self, container: Any, first: bytes) -> None:
+        try:
+            with av.open(io.BytesIO(first), format="h264") as probe:
+                self._stream = container.add_stream_from_template(probe.streams.video[0])
+        except (av.FFmpegError, IndexError) as e:
+            raise ServerError("the server's H264 does not begin with a decodable picture") from e
+        self._stream.time_base = Fraction(1, FPS)
+
+    def packets(self, frames: Iterable[bytes]) -> Iterable[av.Packet[Any]]:
+        for unit in frames:
+            packet = av.Packet(unit)
+            packet.stream, packet.time_base = self._stream, Fraction(1, FPS)
+            packet.pts = packet.dts = self._count
+            packet.duration = 1
+            packet.is_keyframe = is_idr(unit)
+            self._count += 1
+            yield packet
+
+    def rest(self) -> Iterable[av.Packet[Any]]:
+        return ()
+
+
+def is_idr(unit: bytes) -> bool:
+    """Whether an Annex-B access unit is a picture that decoding can begin with."""
+    at = unit.find(b"\0\0\1")
+    while at >= 0 and at + 3 < len(unit):
+        kind = unit[at + 3] & 31
+        if kind in (_IDR, _SLICE):
+            return kind == _IDR
+        at = unit.find(b"\0\0\1", at + 3)
+    return False
+
+
+class Muxer:
+    """A container that takes pictures and sound as they come, both from 0 on.
+
+    The sound goes in as far as the pictures have come, and ends with them: less than a frame and an
+    AAC frame later. (The contract's count leaves the last 27 to 77 ms of a clip without a picture.)
 
     Args:
-        path: the file, written in place.
-        sample_rate, layout: of the sound.
+        target: the file, written in place, or a pipe.
+        kind: which container.
+        video: what makes packets of the frames.
+        sound: what makes packets of the sound.
     """
 
-    def __init__(self, path: Path, sample_rate: int, layout: str) -> None:
-        self._path = path
-        # The index goes to the front at the end, so that a player may start before it has it all.
-        self._container = av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"})
-        self._video: Any = None
+    def __init__(self, target: Path | Pipe, kind: Kind, video: Video, sound: Sound) -> None:
+        self._name = str(target)
+        self._kind, self._video, self._sound = kind, video, sound
+        self._container = av.open(
+            str(target) if isinstance(target, Path) else target, "w",
+            format=kind.muxer, options=kind.options,
+        )  # fmt: skip
+        self._rate = sound.add_to(self._container).codec_context.sample_rate
         self._frames = 0
-        rate = sample_rate if sample_rate in _AAC_RATES else _AAC_RATES[-1]
-        self._audio: Any = self._container.add_stream("aac", rate=rate)
-        self._audio.layout = layout if layout in _AAC_LAYOUTS else "stereo"
-        self._audio.bit_rate = _AAC_BITS_A_CHANNEL * len(self._audio.layout.channels)
-        self._samples = 0
-        self._held: list[
-            Any
-        ] = []  # sound that came before the first picture told us the video's header
 
-    def sound(self, frame: av.AudioFrame) -> None:
-        """Add sound: float planar frames, in order."""
-        frame.pts, frame.time_base = self._samples, Fraction(1, frame.sample_rate)
-        self._samples += frame.samples
-        self._write(self._audio.encode(frame))
-
-    def pictures(self, units: Any) -> None:
-        """Add access units, bytes, one a frame, Annex B; the first of each call begins with an IDR."""
-        for n, unit in enumerate(units):
-            if self._video is None:
-                self._begin(unit)
-            packet = av.Packet(unit)
-            packet.stream, packet.time_base = self._video, Fraction(1, FPS)
-            packet.pts = packet.dts = self._frames
-            packet.duration = 1
-            packet.is_keyframe = n == 0
+    def pictures(self, frames: Any) -> None:
+        """Add frames, as the video takes them."""
+        if len(frames) and not self._frames:
+            self._video.begin(self._container, frames[0])
+        for frame in frames:
+            self._write(self._sound.packets(self._end))
+            self._write(self._video.packets([frame]))
             self._frames += 1
-            self._write([packet])
 
     def close(self) -> None:
         """Finish the file."""
+        self._sound.finish(self._end)
+        self._write(self._sound.packets(self._end))
+        self._write(self._video.rest())
+        self._write(self._tail())
         try:
-            self._write(self._audio.encode(None))
             self._container.close()
         except (av.FFmpegError, OSError) as e:
-            raise OutputError(f"{self._path} cannot be written: {e.strerror or e}") from e
+            raise self._failed(e) from e
 
     def abort(self) -> None:
         """Let go of a file that will be thrown away."""
         try:
             self._container.close()
-        except (av.FFmpegError, OSError):
+        except (av.FFmpegError, OSError, LipSyncError):
             return  # it failed before, and said why then
 
-    def _begin(self, unit: bytes) -> None:
-        try:
-            with av.open(io.BytesIO(unit), format="h264") as probe:
-                self._video = self._container.add_stream_from_template(probe.streams.video[0])
-        except (av.FFmpegError, IndexError) as e:
-            raise ServerError("the server's H264 does not begin with a decodable picture") from e
-        self._video.time_base = Fraction(1, FPS)
-        held, self._held = self._held, []
-        self._write(held)
+    @property
+    def _end(self) -> Fraction:
+        """Where the pictures end, seconds."""
+        return Fraction(self._frames, FPS)
 
-    def _write(self, packets: Any) -> None:
-        if self._video is None:
-            self._held.extend(packets)
-            return
+    def _tail(self) -> Iterable[av.Packet[Any]]:
+        """Sound from the last picture's end on, as long as it may be."""
+        end = self._end
+        limit = Fraction(1, FPS) + Fraction(_AAC_FRAME, self._rate)
+        for packet in self._sound.packets(end + limit):
+            after = begin(packet) - end
+            length = (packet.duration or 0) * packet.time_base
+            # A long packet (FLAC) that goes too far is left out only if it has little in it.
+            if after + length >= limit and after + length > -after:
+                return
+            yield packet
+
+    def _write(self, packets: Iterable[av.Packet[Any]]) -> None:
         try:
             for packet in packets:
-                self._container.mux(packet)
+                # Without a way to say "skip this", what lies before 0 would move everything else.
+                if self._kind.delay or packet.pts is None or packet.pts >= 0:
+                    self._container.mux(packet)
         except (av.FFmpegError, OSError) as e:
-            raise OutputError(f"{self._path} cannot be written: {e.strerror or e}") from e
+            raise self._failed(e) from e
+
+    def _failed(self, e: Exception) -> OutputError:
+        return OutputError(f"{self._name} cannot be written: {getattr(e, 'strerror', None) or e}")

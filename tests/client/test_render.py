@@ -232,8 +232,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.parametrize("kind", ["mp4", "png"])
 def test_a_full_disk(server: Server, tmp_path: Path, small_disk: Path, kind: str) -> None:
     long = write_sound(tmp_path / "long.wav", 16000, 1, seconds=8)
-    target = ["-o", small_disk / "out.mp4"] if kind == "mp4" else ["--frames-dir", small_disk / "f"]
-    done = run("render", long, *target, "--avatar", "wide", "--url", server.grpc_url, "--crf", "1")
+    video = ["-o", small_disk / "out.mp4", "--crf", "1"]
+    target = video if kind == "mp4" else ["--frames-dir", small_disk / "f"]
+    done = run("render", long, *target, "--avatar", "wide", "--url", server.grpc_url)
     assert done.returncode == 1
     assert "No space left on device" in done.stderr
     assert "Traceback" not in done.stderr

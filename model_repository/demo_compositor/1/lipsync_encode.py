@@ -29,11 +29,13 @@ class Options:
     Attributes:
         crf: H.264 quality, 0 (lossless) to 51.
         preset: x264's speed preset.
+        keyint: most frames from one IDR to the next, 1 to 1000; None: one IDR a request.
         jpeg_quality: 1 to 100.
     """
 
     crf: int = 20
     preset: str = "superfast"
+    keyint: int | None = None
     jpeg_quality: int = 90
 
     @classmethod
@@ -51,6 +53,7 @@ class Options:
         return cls(
             crf=_integer(parameters, "crf", cls.crf, 0, 51),
             preset=preset,
+            keyint=_integer(parameters, "keyint", 0, 1, 1000) if "keyint" in parameters else None,
             jpeg_quality=_integer(parameters, "jpeg_quality", cls.jpeg_quality, 1, 100),
         )
 
@@ -77,11 +80,11 @@ def jpeg(frame: NDArray[np.uint8], quality: int) -> bytes:
 
 
 def h264(frames: Iterable[NDArray[np.uint8]], options: Options) -> list[bytes]:
-    """One Annex-B access unit a frame; the first is an IDR with SPS and PPS, none is a B-frame.
+    """One Annex-B access unit a frame; every IDR has SPS and PPS, the first is one; none is a B-frame.
 
     Args:
         frames: uint8 (H * 3 / 2, W) I420, BT.601, limited range; one buffer may serve for all.
-        options: crf and preset.
+        options: crf, preset and keyint.
     """
     units: list[bytes] = []
     context: av.VideoCodecContext | None = None
@@ -113,8 +116,9 @@ def _encoder(width: int, height: int, options: Options) -> av.VideoCodecContext:
         "preset": options.preset,
         "tune": "zerolatency",  # one unit out for every frame in: no look-ahead, no reordering
         "crf": str(options.crf),
-        # One IDR a request; parallelism comes from requests, not from slicing a frame.
-        "x264-params": "keyint=infinite:scenecut=0:bframes=0:threads=1:sliced-threads=0"
+        # An IDR a request, more if asked for; parallelism comes from requests, not from slicing a frame.
+        "x264-params": f"keyint={options.keyint or 'infinite'}:min-keyint=1"
+        ":scenecut=0:bframes=0:threads=1:sliced-threads=0"
         ":colorprim=smpte170m:transfer=smpte170m:colormatrix=smpte170m:range=tv",
     }
     return context
