@@ -33,5 +33,9 @@ soak: $(READY)
 bench: $(READY)
 	$(BIN)/python loadtests/bench.py --page docs/benchmarks.md
 
+## make loadtest  load the demo avatar for a minute, with Locust; leaves out/loadtest.html
+loadtest: $(READY)
+	scripts/loadtest "$(BIN)" $(ARGS)
+
 clean:
 	rm -rf build out $(VENV)

@@ -63,7 +63,7 @@ def find(steps: Sequence[Step], limits: Limits) -> Knee:
     for step in steps:
         why = limits.broken_by(step)
         if why is None and best is not None and step.fps < GROWTH * best.fps:
-            why = f"it made {step.fps:.1f} frames a second, hardly more"
+            why = f"it made {step.fps:.1f} frames a second, not {GROWTH - 1:.0%} more"
         if why is None:
             best = step
         elif best is None:
@@ -81,7 +81,7 @@ def find(steps: Sequence[Step], limits: Limits) -> Knee:
         best,
         False,
         f"No knee up to {_users(best.users)}: {best.fps:.1f} frames a second, p95"
-        f" {best.p95_ms:.0f} ms, and still growing.",
+        f" {best.p95_ms:.0f} ms; further steps were not tried.",
     )
 
 

@@ -34,6 +34,7 @@ class Plugin:
     def __init__(self, environment: Any) -> None:
         self.environment = environment
         self.settings: Settings | None = None
+        self._refused = False
         self.directory = Directory()
         self.tally = Tally()
         self._unsent = Tally()
@@ -111,9 +112,8 @@ class Plugin:
         try:
             self.settings = Settings.of(options, self.environment.host)
         except Exception as e:  # Locust would go on after any exception of a listener
-            self.settings = None
+            self.settings, self._refused = None, True
             log.error("the run cannot start: %s", e)
-            self.environment.process_exit_code = 2
             if not self._is_worker:
                 gevent.spawn(self._give_up)
             return
@@ -158,12 +158,13 @@ class Plugin:
 
     def _on_quitting(self, **_: Any) -> None:
         if self.settings is None:
+            self.environment.process_exit_code = 2 if self._refused else None
             return
         if self._ended is None:  # by a signal, in the midst of a run
             self._ended = time.time()
             self._after = self._read()
         broken = broken_limits(self.summary(), self.environment.parsed_options)
-        if broken is not None and not self.environment.process_exit_code:
+        if broken is not None:
             self.environment.process_exit_code = 1 if broken else 0
 
     def _on_quit(self, **_: Any) -> None:

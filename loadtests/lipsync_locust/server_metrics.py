@@ -30,12 +30,14 @@ class ModelLoad:
     """What a model did between two readings; times are means a request, in milliseconds.
 
     Attributes:
+        inferences: elements of all batches; of a generator, frames.
         mean_batch: inferences an execution; None if it was not executed.
     """
 
     model: str
     requests: int
     failures: int
+    inferences: int
     total_ms: float
     queue_ms: float
     input_ms: float
@@ -99,7 +101,12 @@ def difference(before: Counters, after: Counters) -> list[ModelLoad]:
         batch = delta["inferences"] / delta["executions"] if delta["executions"] else None
         loads.append(
             ModelLoad(
-                model, int(delta["requests"]), int(delta["failures"]), mean_batch=batch, **each
+                model,
+                int(delta["requests"]),
+                int(delta["failures"]),
+                int(delta["inferences"]),
+                mean_batch=batch,
+                **each,
             )
         )
     return loads

@@ -1,0 +1,19 @@
+"""Runs of the `locust` command against the session's server."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from lipsync_embedded import Server
+from locust_run import LOADTESTS, Run, run_locust
+
+sys.path.append(str(LOADTESTS))  # for the modules that do without Locust's patching
+
+
+@pytest.fixture
+def locust(server: Server, tmp_path: Path) -> Callable[..., Run]:
+    """Run Locust headless with these arguments."""
+    return lambda *arguments, **options: run_locust(server, tmp_path, *arguments, **options)
