@@ -1,7 +1,7 @@
 """One way to make frames, run in a process of its own so that its memory and CPU time are its own.
 
 The parent starts `python bench_job.py FD`, sends a Job through the connection at FD, gets None when it is
-ready, and then an Outcome for every "run". An exception comes back as text.
+ready, and then an Outcome for every run asked for. An exception comes back as text.
 """
 
 from __future__ import annotations
@@ -92,13 +92,23 @@ class JobProcess:
     def process(self) -> psutil.Process:
         return psutil.Process(self._process.pid)
 
-    def run(self, between: Callable[[], object] | None = None, every_s: float = 1.0) -> Outcome:
-        """One run; `between` is called now and then while it lasts.
+    def run(
+        self,
+        between: Callable[[], object] | None = None,
+        every_s: float = 0.25,
+        **changes: object,
+    ) -> Outcome:
+        """One run.
+
+        Args:
+            between: called now and then while it lasts.
+            every_s: how often.
+            changes: attributes of the job, set before the run.
 
         Raises:
             JobError: it failed.
         """
-        self._connection.send("run")
+        self._connection.send(changes)
         while between is not None and not self._connection.poll(every_s):
             between()
         result = self._answer()
@@ -120,7 +130,9 @@ def _serve(connection: Connection) -> None:
         job = connection.recv()
         job.prepare()
         connection.send(None)
-        while connection.recv() == "run":
+        while True:
+            for name, value in connection.recv().items():
+                setattr(job, name, value)
             connection.send(job.run())
     except EOFError:
         pass  # the parent needs no more

@@ -1,0 +1,112 @@
+"""The rows of the benchmark: the earlier systems, and this project."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from baselines import Cached, Sequential
+from baselines_parallel import ParallelComposite, SessionPool
+from bench_case import Case
+from bench_job import Job, JobProcess
+from bench_measure import ONNXRUNTIME, OPENVINO, RAW_SERVER, Row
+from bench_network import Network, TritonNetwork
+from bench_service import RAW, Clips
+from lipsync_embedded import Server
+
+SWEPT = (1, 2, 4, 8)
+Best = tuple[int, int]  # workers, batch
+# Earlier systems that no row has the design of.
+EARLIER_ELSEWHERE = ("Go port: 90 FPS, RTX 4090", "iOS app: 48 FPS, Apple")
+
+
+def all_rows(case: Case, speech: Path, frames: int, scratch: Path) -> list[Row]:
+    """Every row but the pool of sessions, whose best settings come from `sweep`.
+
+    Args:
+        speech: the clip.
+        frames: how many it makes.
+        scratch: folder for what the rows write.
+    """
+    material = case.material
+
+    def raw(protocol: str, batch: int) -> Row:
+        def job(server: Server | None) -> Job:
+            assert server is not None
+            url = server.grpc_url if protocol == "gRPC" else server.http_url
+            return TritonNetwork(material, speech, frames, batch, url=url)
+
+        name = f"the same network through Triton, {protocol}, batch {batch}"
+        return Row(f"triton-{protocol.lower()}-{batch}", name, job, RAW_SERVER)
+
+    return [
+        Row(
+            "bare",
+            "ONNX Runtime, bare network, frame by frame",
+            lambda _: Network(material, speech, frames),
+            earlier="177.6 FPS (Python + ONNX Runtime, RTX 4090)",
+        ),
+        Row(
+            "sequential",
+            "whole pipeline frame by frame, disk reads",
+            lambda _: Sequential(material, speech, scratch / "sequential"),
+        ),
+        Row(
+            "cached",
+            "the same, RAM cache and tensor cache",
+            lambda _: Cached(material, speech, scratch / "cached"),
+        ),
+        Row(
+            "composite",
+            "RAM cache, batches of 4, 4 workers composite",
+            lambda _: ParallelComposite(material, speech, scratch / "composite"),
+            earlier="41.11 FPS (4 workers x batch 4, 1280x720)",
+        ),
+        *[raw(protocol, batch) for protocol in ("gRPC", "HTTP") for batch in (1, 4, 8)],
+        *service_rows(speech, scratch),
+    ]
+
+
+def service_rows(speech: Path, scratch: Path) -> list[Row]:
+    """This project's."""
+
+    def clips(kind: str, count: int = 1) -> Callable[[Server | None], Job]:
+        def job(server: Server | None) -> Job:
+            assert server is not None
+            return Clips(server.grpc_url, speech, scratch / f"{kind}{count}", kind, count)
+
+        return job
+
+    return [
+        Row("mp4", "**this project**, speech to MP4 (H.264 + AAC)", clips("mp4"), ONNXRUNTIME),
+        Row("jpeg", "**this project**, a folder of JPEGs", clips("jpg"), ONNXRUNTIME),
+        Row("raw", "**this project**, raw frames over gRPC", clips(RAW), ONNXRUNTIME),
+        Row("mp4-2", "**this project**, 2 clips to MP4 at once", clips("mp4", 2), ONNXRUNTIME),
+        Row("mp4-4", "**this project**, 4 clips to MP4 at once", clips("mp4", 4), ONNXRUNTIME),
+        Row("openvino", "**this project**, MP4, `--cpu-engine openvino`", clips("mp4"), OPENVINO),
+    ]
+
+
+def pool_row(case: Case, speech: Path, scratch: Path, best: Best) -> Row:
+    """The pool of sessions at its best."""
+    workers, batch = best
+    return Row(
+        "pool",
+        f"pool of sessions, tensor cache, {workers} workers x batch {batch}",
+        lambda _: SessionPool(
+            case.material, speech, scratch / "pool", workers=workers, batch=batch
+        ),
+        earlier="21.6 FPS (Go, 8 sessions, CPU)",
+    )
+
+
+def sweep(case: Case, speech: Path, scratch: Path) -> dict[Best, float]:
+    """FPS of the pool of sessions for each number of workers and each batch, one short run each."""
+    fps = {}
+    with JobProcess(SessionPool(case.material, speech, scratch / "sweep")) as process:
+        process.run(workers=8, batch=8)  # the first use of every session is nobody's measure
+        for workers in SWEPT:
+            for batch in SWEPT:
+                outcome = process.run(workers=workers, batch=batch)
+                fps[workers, batch] = outcome.frames / outcome.seconds
+    return fps
