@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help setup demo test check soak bench loadtest clean
+.PHONY: help setup demo test check soak bench bench-quick loadtest clean
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
 
@@ -31,7 +31,11 @@ soak: $(READY)
 
 ## make bench     speed, against the bare runtime and the earlier systems; rewrites docs/benchmarks.md
 bench: $(READY)
-	$(BIN)/python loadtests/bench.py --page docs/benchmarks.md
+	$(BIN)/python loadtests/bench.py --page docs/benchmarks.md --keep-ratios
+
+## make bench-quick  a few short rows, against the ratios kept in loadtests/ratios.json
+bench-quick: $(READY)
+	$(BIN)/python loadtests/bench.py --quick
 
 ## make loadtest  load the demo avatar for a minute, with Locust; leaves out/loadtest.html
 loadtest: $(READY)
