@@ -13,10 +13,11 @@ import av
 from ._errors import LipSyncError, OutputError, ServerError
 from ._outputs import Kind
 from ._pipe import Pipe
-from ._sound import Sound, begin
+from ._sound import Sound, begin, finish
 from ._timeline import FPS
 
 _AAC_FRAME = 1024  # samples
+_EVER = 3600  # seconds, longer than any packet
 _IDR, _SLICE = 5, 1  # NAL unit types
 
 
@@ -88,12 +89,13 @@ class Muxer:
 
     def __init__(self, target: Path | Pipe, kind: Kind, video: Video, sound: Sound) -> None:
         self._name = str(target)
-        self._kind, self._video, self._sound = kind, video, sound
+        self._video, self._sound = video, sound
         self._container = av.open(
             str(target) if isinstance(target, Path) else target, "w",
             format=kind.muxer, options=kind.options,
         )  # fmt: skip
-        self._rate = sound.add_to(self._container).codec_context.sample_rate
+        self._context = sound.add_to(self._container).codec_context
+        self._keeps_delay = kind.delay == "edits" or (kind.delay and sound.delay_in_header)
         self._frames = 0
 
     def pictures(self, frames: Any) -> None:
@@ -130,13 +132,14 @@ class Muxer:
 
     def _tail(self) -> Iterable[av.Packet[Any]]:
         """Sound from the last picture's end on, as long as it may be."""
-        end = self._end
-        limit = Fraction(1, FPS) + Fraction(_AAC_FRAME, self._rate)
-        for packet in self._sound.packets(end + limit):
-            after = begin(packet) - end
-            length = (packet.duration or 0) * packet.time_base
-            # A long packet (FLAC) that goes too far is left out only if it has little in it.
-            if after + length >= limit and after + length > -after:
+        limit = Fraction(1, FPS) + Fraction(_AAC_FRAME, self._context.sample_rate)
+        nominal = Fraction(self._context.frame_size or 0, self._context.sample_rate)
+        for packet in self._sound.packets(self._end + _EVER):
+            from_end = begin(packet) - self._end
+            # An encoder's last packet says how much of it is clip; players may play all of it.
+            over = max(finish(packet) - self._end, from_end + nominal)
+            # A long one (FLAC) that goes too far is left out only if that is the lesser evil.
+            if over >= limit and over > -from_end:
                 return
             yield packet
 
@@ -144,7 +147,7 @@ class Muxer:
         try:
             for packet in packets:
                 # Without a way to say "skip this", what lies before 0 would move everything else.
-                if self._kind.delay or packet.pts is None or packet.pts >= 0:
+                if self._keeps_delay or packet.pts is None or packet.pts >= 0:
                     self._container.mux(packet)
         except (av.FFmpegError, OSError) as e:
             raise self._failed(e) from e

@@ -27,7 +27,8 @@ class Kind:
         options: of the muxer.
         copies: codecs of sound it holds as they are.
         encodes: FFmpeg's encoder for other sound; None without sound.
-        delay: it can say that the sound's first samples are not to be played (edit list, codec delay).
+        delay: how it says that the sound's first samples are not to be played: "edits" (MP4's edit
+            list), "header" (Matroska's codec delay), None (it cannot).
         pipes: it can be written to a pipe.
         takes: options that mean something for it.
     """
@@ -37,7 +38,7 @@ class Kind:
     options: dict[str, str] = field(default_factory=dict)
     copies: frozenset[str] = frozenset()
     encodes: str | None = None
-    delay: bool = True
+    delay: str | None = None
     pipes: bool = False
     takes: frozenset[str] = frozenset()
 
@@ -45,16 +46,16 @@ class Kind:
 _VIDEO = frozenset({"audio", "crf", "preset", "keyint"})
 KINDS = {
     # The index goes to the front at the end, so that a player may start before it has it all.
-    "mp4": Kind("H264", "mp4", {"movflags": "+faststart"}, _MP4_SOUND, "aac", takes=_VIDEO),
+    "mp4": Kind("H264", "mp4", {"movflags": "+faststart"}, _MP4_SOUND, "aac", "edits", takes=_VIDEO),
     # A fragment a keyframe; the header waits for the first, for it says how much sound to skip.
     "fmp4": Kind(
         "H264", "mp4", {"movflags": "+frag_keyframe+delay_moov+default_base_moof"},
-        _MP4_SOUND, "aac", pipes=True, takes=_VIDEO,
+        _MP4_SOUND, "aac", "edits", pipes=True, takes=_VIDEO,
     ),
-    "ts": Kind("H264", "mpegts", {}, _TS_SOUND, "aac", delay=False, pipes=True, takes=_VIDEO),
-    "mkv": Kind("H264", "matroska", {}, _MP4_SOUND, "aac", takes=_VIDEO),
+    "ts": Kind("H264", "mpegts", {}, _TS_SOUND, "aac", pipes=True, takes=_VIDEO),
+    "mkv": Kind("H264", "matroska", {}, _MP4_SOUND, "aac", "header", takes=_VIDEO),
     "webm": Kind(
-        "FRAMES", "webm", {}, frozenset({"opus"}), "libopus", takes=_VIDEO - {"preset"}
+        "FRAMES", "webm", {}, frozenset({"opus"}), "libopus", "header", takes=_VIDEO - {"preset"}
     ),
     "gif": Kind("JPEG", "gif", takes=frozenset({"fps", "width"})),
     "webp": Kind("JPEG", "webp", {"loop": "0"}, takes=frozenset({"fps", "width"})),

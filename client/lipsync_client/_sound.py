@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import av
 import numpy as np
+from av.bitstream import BitStreamFilterContext
 
 from ._errors import InputError
 from ._outputs import Form, FormError, Kind
@@ -31,7 +32,13 @@ _SHORTEST_S = Fraction(MIN_SAMPLES, SAMPLE_RATE)  # a shorter clip is filled up 
 
 
 class Sound(Protocol):
-    """Packets with their times from the clip's first sample on; an encoder's delay lies before 0."""
+    """Packets with their times from the clip's first sample on; an encoder's delay lies before 0.
+
+    Attributes:
+        delay_in_header: the stream's header tells a muxer how long that delay is.
+    """
+
+    delay_in_header: bool
 
     def add_to(self, container: Any) -> Any:
         """Make the stream, and return it."""
@@ -40,7 +47,7 @@ class Sound(Protocol):
         """The clip's decoded sound: float planar frames, in order."""
 
     def packets(self, end: Fraction) -> Iterator[av.Packet[Any]]:
-        """Those that are there and begin before `end`, in seconds; each once."""
+        """Those that are there and end by `end`, in seconds; each once."""
 
     def finish(self, end: Fraction) -> None:
         """All frames have come; the picture ends at `end`."""
@@ -48,6 +55,8 @@ class Sound(Protocol):
 
 class EncodedSound:
     """AAC or Opus made of the samples as they are read, so memory does not grow with the clip."""
+
+    delay_in_header = True
 
     def __init__(self, encoder: str, sample_rate: int, layout: str) -> None:
         self._encoder = encoder
@@ -70,7 +79,7 @@ class EncodedSound:
         self._ready.extend(self._stream.encode(frame))
 
     def packets(self, end: Fraction) -> Iterator[av.Packet[Any]]:
-        while self._ready and begin(self._ready[0]) < end:
+        while self._ready and finish(self._ready[0]) <= end:
             yield self._ready.popleft()
 
     def finish(self, end: Fraction) -> None:
@@ -97,12 +106,21 @@ class CopiedSound:
         self._origin = self._checked()
         self._container = av.open(str(path))
         self._source = self._container.streams.audio[0]
+        context = self._source.codec_context
+        self._filter: BitStreamFilterContext | None = None
+        if context.codec.canonical_name == "aac" and not context.extradata:
+            self._header = _aac_header(path)
+            self._filter = BitStreamFilterContext("aac_adtstoasc", self._source)
+        matroska = "matroska" in self._container.format.name
+        self.delay_in_header = matroska or context.codec.canonical_name == "opus"
         self._packets = self._read()
         self._next: av.Packet[Any] | None = None
         self._stream: Any = None
 
     def add_to(self, container: Any) -> Any:
         self._stream = container.add_stream_from_template(self._source)
+        if self._filter is not None:
+            self._stream.codec_context.extradata = self._header
         return self._stream
 
     def frame(self, frame: av.AudioFrame) -> None:
@@ -112,7 +130,7 @@ class CopiedSound:
         while True:
             if self._next is None:
                 self._next = next(self._packets, None)
-            if self._next is None or begin(self._next) >= end:
+            if self._next is None or finish(self._next) > end:
                 return
             packet, self._next = self._next, None
             yield packet
@@ -127,10 +145,12 @@ class CopiedSound:
         for source in self._container.demux(self._source):
             if not source.size or source.pts is None:
                 continue
-            packet = av.Packet(bytes(source))
-            packet.stream, packet.time_base = self._stream, source.time_base
-            packet.pts = packet.dts = source.pts - round(self._origin / source.time_base)
-            packet.duration = source.duration
+            pts, duration, base = source.pts, source.duration, source.time_base
+            data = source if self._filter is None else self._filter.filter(source)[0]
+            packet = av.Packet(bytes(data))
+            packet.stream, packet.time_base = self._stream, base
+            packet.pts = packet.dts = pts - round(self._origin / base)
+            packet.duration = duration
             packet.is_keyframe = True
             yield packet
 
@@ -169,7 +189,7 @@ class CopiedSound:
                     f"{self._path}: the sound has a gap at {float(at):.3f} s, so that it would"
                     " leave the picture"
                 )
-            end = at + (packet.duration or 0) * packet.time_base
+            end = finish(packet)
         if end is None:
             raise InputError(f"{self._path}: the sound in this file is empty")
         return Fraction(end)
@@ -178,6 +198,28 @@ class CopiedSound:
 def begin(packet: Any) -> Fraction:
     """When a packet begins, seconds."""
     return Fraction(packet.pts * packet.time_base)
+
+
+def finish(packet: Any) -> Fraction:
+    """When a packet ends, seconds."""
+    return Fraction((packet.pts + (packet.duration or 0)) * packet.time_base)
+
+
+def _aac_header(path: Path) -> bytes:
+    """What AAC has in front of each packet in ADTS and in MPEG-TS, as a container wants it: once.
+
+    Raises:
+        InputError: it is not there.
+    """
+    with av.open(str(path)) as container:
+        stream = container.streams.audio[0]
+        filtered = BitStreamFilterContext("aac_adtstoasc", stream)
+        for packet in container.demux(stream):
+            for out in filtered.filter(packet):
+                if out.has_sidedata("new_extradata"):
+                    return bytes(out.get_sidedata("new_extradata"))
+            break
+    raise InputError(f"{path}: the AAC in this file has no header")
 
 
 def sound_for(form: Form, path: Path, codec: str, sample_rate: int, layout: str) -> Sound:
