@@ -51,6 +51,7 @@ class Clips:
     clips: int = 1
     chunk: int | None = None
     in_flight: int = Plan.in_flight
+    avatar: str = AVATAR
 
     def prepare(self) -> None:
         self.target.mkdir(parents=True, exist_ok=True)
@@ -59,7 +60,7 @@ class Clips:
         self._loop.run_until_complete(self._client.__aenter__())
         self._clock = _Clocked(self._client._transport)
         self._client._transport = self._clock
-        self._loop.run_until_complete(self._client.avatar(AVATAR))
+        self._loop.run_until_complete(self._client.avatar(self.avatar))
 
     def run(self) -> Outcome:
         self._clock.calls = []
@@ -77,7 +78,7 @@ class Clips:
         """Frames, and seconds until the first."""
         begun = time.perf_counter()
         first, frames = 0.0, 0
-        async for chunk in self._client.render(self.speech, AVATAR, self._plan("FRAMES")):
+        async for chunk in self._client.render(self.speech, self.avatar, self._plan("FRAMES")):
             first = first or time.perf_counter() - begun
             frames += len(chunk.frames)
         return frames, first
@@ -86,7 +87,7 @@ class Clips:
         pictures = None if self.kind == "mp4" else self.kind
         path = self.target / (f"{n}.mp4" if pictures is None else f"{n}-{pictures}")
         summary = await self._client.render_to_file(
-            self.speech, path, AVATAR, self._plan("H264"), frames=pictures, force=True
+            self.speech, path, self.avatar, self._plan("H264"), frames=pictures, force=True
         )
         return summary.frames, summary.first_frame_s
 

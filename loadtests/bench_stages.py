@@ -15,23 +15,27 @@ from bench_report import table
 from bench_service import RAW, Clips
 from lipsync_embedded import Server
 
+# What each model of the ensemble does; the last two are the avatar's own.
 COMPUTED = {
     "mel": "mel",
     "audio_encoder": "encoder",
     "audio_window": "window",
-    f"{AVATAR}_generator": "generator",
-    f"{AVATAR}_compositor": "compositor + encode",
+    "{}_generator": "generator",
+    "{}_compositor": "compositor + encode",
 }
 STAGES = ("queue", *COMPUTED.values(), "tensors in the server", "transport", "client")
 OUTPUTS = {"mp4": "MP4", "jpg": "JPEG", RAW: "raw"}
 Stages = dict[str, float]  # ms a frame
 
 
-def measure_stages(server: Server, speech: Path, scratch: Path) -> dict[str, Stages]:
+def measure_stages(
+    server: Server, speech: Path, scratch: Path, avatar: str = AVATAR
+) -> dict[str, Stages]:
     """Stages of each output, by its name."""
     result = {}
     for kind, name in OUTPUTS.items():
-        clips = Clips(server.grpc_url, speech, scratch / f"stages-{kind}", kind, in_flight=1)
+        target = scratch / f"stages-{kind}"
+        clips = Clips(server.grpc_url, speech, target, kind, in_flight=1, avatar=avatar)
         with JobProcess(clips) as process:
             before = statistics(server)
             outcome = process.run()
@@ -41,7 +45,7 @@ def measure_stages(server: Server, speech: Path, scratch: Path) -> dict[str, Sta
             for key in after
         }
         requests_s = sum(seconds for seconds, _ in outcome.calls)
-        result[name] = stages(spent, outcome.frames, outcome.seconds, requests_s)
+        result[name] = stages(spent, avatar, outcome.frames, outcome.seconds, requests_s)
     return result
 
 
@@ -59,7 +63,7 @@ def statistics(server: Server) -> dict[str, dict[str, int]]:
 
 
 def stages(
-    spent: dict[str, dict[str, int]], frames: int, wall_s: float, requests_s: float
+    spent: dict[str, dict[str, int]], avatar: str, frames: int, wall_s: float, requests_s: float
 ) -> Stages:
     """ms a frame of each stage; they add up to the wall clock.
 
@@ -68,10 +72,10 @@ def stages(
         wall_s: of the run.
         requests_s: of it, from sending a request until its answer was an array.
     """
-    steps = {model: spent[model] for model in COMPUTED}
-    server_ns = spent[AVATAR]["success"]
+    steps = {stage: spent[model.format(avatar)] for model, stage in COMPUTED.items()}
+    server_ns = spent[avatar]["success"]
     queue_ns = sum(step["queue"] for step in steps.values())
-    computed_ns = {COMPUTED[model]: step["compute_infer"] for model, step in steps.items()}
+    computed_ns = {stage: step["compute_infer"] for stage, step in steps.items()}
     rest_ns = server_ns - queue_ns - sum(computed_ns.values())
     ns = {
         "queue": float(queue_ns),
