@@ -69,7 +69,7 @@ def main(
             if extras:
                 sections.append(lambda: stages_and_scaling(case, scratch, page, seconds))
             if deployment:
-                sections.append(deployment_cost)
+                sections.append(lambda: deployment_cost(case))
             text = ""
             for section in sections:
                 text += section()
@@ -145,9 +145,10 @@ FPS of 32 frames for each setting; the best ran whole, above.
     return text
 
 
-def deployment_cost() -> str:
+def deployment_cost(case: Case) -> str:
     """What it takes to install and start the client and the server."""
     command = [sys.executable, str(ROOT / "scripts" / "deployment_cost")]
+    command += ["--repository", str(case.repository)]
     return "\n## Deployment\n\n" + subprocess.check_output(command, text=True)
 
 
