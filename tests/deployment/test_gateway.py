@@ -1,0 +1,231 @@
+"""The real HAProxy with docker/gateway/haproxy.cfg, in front of two real servers."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import struct
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+from callers import Caller
+from conftest import TOKENS
+from replicas import Gateway, Replica, wait_until
+from service.triton import PROTOCOLS, Triton, slice_request, speech
+
+MIB = 2**20
+OPEN_GRPC = [
+    "ServerLive", "ServerReady", "ModelReady", "ServerMetadata", "ModelMetadata", "ModelConfig",
+    "ModelInfer", "RepositoryIndex",
+]  # fmt: skip
+CLOSED_GRPC = [
+    "RepositoryModelLoad", "RepositoryModelUnload", "ModelStatistics", "TraceSetting", "LogSettings",
+    "SystemSharedMemoryStatus", "SystemSharedMemoryRegister", "SystemSharedMemoryUnregister",
+    "CudaSharedMemoryStatus", "CudaSharedMemoryRegister", "CudaSharedMemoryUnregister", "ModelStreamInfer",
+]  # fmt: skip
+CLOSED_HTTP = [
+    ("POST", "/v2/repository/models/toy/load"),
+    ("POST", "/v2/repository/models/toy/unload"),
+    ("GET", "/v2/models/stats"),
+    ("GET", "/v2/models/toy/stats"),
+    ("GET", "/v2/systemsharedmemory/status"),
+    ("POST", "/v2/systemsharedmemory/region/x/register"),
+    ("GET", "/v2/cudasharedmemory/status"),
+    ("GET", "/v2/trace/setting"),
+    ("GET", "/v2/models/toy/trace/setting"),
+    ("POST", "/v2/logging"),
+    ("POST", "/v2/models/toy/generate"),
+    ("GET", "/v2/models/../repository/index"),
+    ("POST", "/v2/models/toy%2f..%2f..%2frepository%2fmodels%2ftoy%2funload"),
+    ("GET", "/metrics"),
+    ("DELETE", "/v2/models/toy"),
+    ("GET", "/"),
+]
+
+
+@pytest.fixture
+def anna(gateway: Gateway, gateway_folder: Path) -> Iterator[Caller]:
+    wait_until("both replicas are in", lambda: gateway.up() == 2)
+    caller = Caller(gateway.address, gateway_folder / "ca.pem", TOKENS["anna"])
+    yield caller
+    caller.close()
+
+
+@pytest.fixture
+def request_tensors() -> dict[str, np.ndarray]:
+    wave = speech(2.0)
+    return Triton.tensors(**slice_request(wave, 8, 16))
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("output", ["FRAMES", "JPEG", "H264"])
+def test_frames_are_those_of_a_direct_call(
+    anna: Caller,
+    replicas: list[Replica],
+    request_tensors: dict[str, np.ndarray],
+    protocol: str,
+    output: str,
+) -> None:
+    assert replicas[0].server is not None
+    direct = Triton(replicas[0].server, "grpc").infer("toy", request_tensors, [output])[output]
+    for _ in range(2):  # the one and the other replica
+        through = anna.frames(protocol, "toy", request_tensors, output)
+        np.testing.assert_array_equal(through, direct)
+
+
+def test_a_whole_buffer_of_sound_passes(anna: Caller, replicas: list[Replica]) -> None:
+    """Near the limit of size, far over HAProxy's own default buffer."""
+    wave = speech(16.0)
+    tensors = Triton.tensors(wave, first=300, count=4)
+    assert wave.nbytes > 0.97 * MIB
+    assert replicas[0].server is not None
+    direct = Triton(replicas[0].server, "grpc").infer("toy", tensors, ["JPEG"])["JPEG"]
+    for protocol in PROTOCOLS:
+        np.testing.assert_array_equal(anna.frames(protocol, "toy", tensors, "JPEG"), direct)
+
+
+@pytest.mark.parametrize("token", [None, "", "token-of-nobody", "token-of-anna2"])
+def test_without_a_callers_token_nothing_is_answered(
+    gateway: Gateway, gateway_folder: Path, token: str | None
+) -> None:
+    caller = Caller(gateway.address, gateway_folder / "ca.pem", token)
+    status, text = caller.https("GET", "/v2/models/toy/ready")
+    assert status == 401
+    assert b"Bearer TOKEN" in text
+    assert caller.grpc_status("ServerLive") == grpc.StatusCode.UNAUTHENTICATED
+    assert caller.grpc_status("ModelInfer") == grpc.StatusCode.UNAUTHENTICATED
+    caller.close()
+
+
+def test_the_hash_in_the_map_is_not_a_token(gateway: Gateway, gateway_folder: Path) -> None:
+    stored = (gateway_folder / "plain/callers.map").read_text().split()[0]
+    caller = Caller(gateway.address, gateway_folder / "ca.pem", stored)
+    assert caller.https("GET", "/v2/health/live")[0] == 401
+    caller.close()
+
+
+@pytest.mark.parametrize(("method", "path"), CLOSED_HTTP)
+def test_administration_is_closed_over_http(anna: Caller, method: str, path: str) -> None:
+    body = b"{}" if method == "POST" else None
+    with_key = {"lipsync-admin-key": "guessed"}
+    assert anna.https(method, path, body, with_key)[0] == 403
+
+
+@pytest.mark.parametrize("method", CLOSED_GRPC)
+def test_administration_is_closed_over_grpc(anna: Caller, method: str) -> None:
+    assert anna.grpc_status(method) == grpc.StatusCode.PERMISSION_DENIED
+
+
+def test_what_is_open(anna: Caller) -> None:
+    """Every method of the service is either closed above or open here, with a reason."""
+    service = __import__("tritonclient.grpc.service_pb2", fromlist=["DESCRIPTOR"]).DESCRIPTOR
+    methods = {m.name for m in service.services_by_name["GRPCInferenceService"].methods}
+    assert methods == set(OPEN_GRPC) | set(CLOSED_GRPC)
+    assert anna.grpc.is_model_ready("toy", headers=anna.headers)
+    assert anna.grpc.get_model_config("toy", headers=anna.headers).config.name == "toy"
+    index = anna.grpc.get_model_repository_index(headers=anna.headers, as_json=True)
+    assert {"name": "toy", "version": "1", "state": "READY"} in index["models"]
+    status, body = anna.https("POST", "/v2/repository/index", b"{}")
+    assert status == 200
+    assert "toy" in [entry["name"] for entry in json.loads(body)]
+    assert anna.https("GET", "/v2/models/toy/config")[0] == 200
+
+
+def test_oversize_bodies_are_refused(anna: Caller) -> None:
+    tensors = Triton.tensors(np.zeros(MIB // 4 + 1000, np.float32), first=0, count=1)
+    with pytest.raises(Exception, match="413"):
+        anna.frames("grpc", "toy", tensors, "JPEG")
+    announced = {"content-length": str(MIB + 1)}
+    assert anna.https("POST", "/v2/models/toy/infer", None, announced)[0] == 413
+    chunked = {"transfer-encoding": "chunked"}
+    assert anna.https("POST", "/v2/models/toy/infer", b"5\r\nabcde\r\n0\r\n\r\n", chunked)[0] == 411
+
+
+def test_a_length_that_is_only_announced_is_refused(anna: Caller) -> None:
+    """The gRPC message says 1 GiB in its first bytes; the rest need not come."""
+    status, _ = anna.https(
+        "POST",
+        "/inference.GRPCInferenceService/ModelInfer",
+        b"\0" + struct.pack(">I", 2**30),
+        {"content-type": "application/grpc"},
+    )
+    assert status == 413
+
+
+@pytest.mark.parametrize(
+    ("path", "headers"),
+    [
+        ("/v2/models/toy/infer", {"content-encoding": "gzip"}),
+        (
+            "/inference.GRPCInferenceService/ModelInfer",
+            {"content-type": "application/grpc", "grpc-encoding": "gzip"},
+        ),
+    ],
+)
+def test_compressed_bodies_are_refused(
+    anna: Caller, path: str, headers: dict[str, str]
+) -> None:
+    assert anna.https("POST", path, b"\1\0\0\0\0", headers)[0] == 415
+
+
+def test_a_caller_has_its_rate(gateway: Gateway, gateway_folder: Path, anna: Caller) -> None:
+    busy = Caller(gateway.address, gateway_folder / "ca.pem", TOKENS["busy"])
+    codes = [busy.https("GET", "/v2/health/live")[0] for _ in range(8)]
+    assert codes == [200] * 5 + [429] * 3
+    assert busy.grpc_status("ServerLive") == grpc.StatusCode.UNAVAILABLE  # gRPC's word for 429
+    assert anna.https("GET", "/v2/health/live")[0] == 200  # another caller's limit is its own
+    busy.close()
+
+
+def test_a_caller_has_its_share_of_places(
+    gateway: Gateway, gateway_folder: Path, request_tensors: dict[str, np.ndarray]
+) -> None:
+    """Of many at once by a caller with one place, some are refused and those let in are whole."""
+    begin = threading.Barrier(6)
+
+    def call(_: int) -> str:
+        narrow = Caller(gateway.address, gateway_folder / "ca.pem", TOKENS["narrow"])
+        begin.wait()
+        try:
+            return str(narrow.frames("grpc", "toy", request_tensors, "JPEG").shape)
+        except Exception as e:
+            return str(e)
+        finally:
+            narrow.close()
+
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(call, range(6)))
+    done = [a for a in answers if a == "(16, 1)"]
+    refused = [a for a in answers if "UNAVAILABLE" in a and "429" in a]
+    assert done
+    assert refused
+    assert len(done) + len(refused) == 6, answers
+
+
+def test_with_mutual_tls_a_valid_certificate_is_needed_too(
+    replicas: list[Replica], gateway_folder: Path
+) -> None:
+    ca = gateway_folder / "ca.pem"
+    gateway = Gateway(gateway_folder / "mutual", replicas, TOKENS, client_ca=ca)
+    try:
+        wait_until("both replicas are in", lambda: gateway.up() == 2)
+        certificates = {"caller": True, "caller_expired": False, "caller_stranger": False}
+        for name, accepted in certificates.items():
+            caller = Caller(gateway.address, ca, TOKENS["anna"], gateway_folder / f"{name}.pem")
+            code = caller.grpc_status("ServerLive")
+            assert code == (grpc.StatusCode.OK if accepted else grpc.StatusCode.UNAVAILABLE), name
+            if accepted:
+                assert caller.https("GET", "/v2/health/live")[0] == 200
+            else:
+                with pytest.raises(OSError):  # noqa: PT011  an alert, or a reset
+                    caller.https("GET", "/v2/health/live")
+            caller.close()
+        without = Caller(gateway.address, ca, TOKENS["anna"])
+        assert without.grpc_status("ServerLive") == grpc.StatusCode.UNAVAILABLE
+        without.close()
+    finally:
+        gateway.close()
