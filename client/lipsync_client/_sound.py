@@ -21,7 +21,7 @@ _RATES = {
     "aac": (
         7350, 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000,
     ),
-    "libopus": (8000, 12000, 16000, 24000, 48000),
+    "libopus": (48000,),  # it knows others, but is decoded at this one whatever it was
 }  # fmt: skip
 _FALLBACK_RATE = 48_000
 _LAYOUTS = ("mono", "stereo", "3.0", "4.0", "5.0", "5.1", "7.1")

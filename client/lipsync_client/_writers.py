@@ -61,7 +61,8 @@ class Output:
         except asyncio.CancelledError:
             if self._pipe is not None:
                 self._pipe.stop()
-            await asyncio.wait([task])  # nobody may touch the file while the thread does
+            # Nobody may touch the file while the thread does; what it still says is of no account.
+            await asyncio.gather(task, return_exceptions=True)
             raise
 
 
