@@ -19,6 +19,7 @@ from .summary import Summary, broken_limits, summarise, with_server, with_steps
 from .tally import Measured, Tally
 
 _MESSAGE_KEY = "lipsync"
+_COUNTING_S = 1.0  # Triton answers a request first, and counts it then
 log = logging.getLogger(__name__)
 events.init_command_line_parser.add_listener(add_options)
 
@@ -34,7 +35,7 @@ class Plugin:
     def __init__(self, environment: Any) -> None:
         self.environment = environment
         self.settings: Settings | None = None
-        self._refused = False
+        self._refused = self._ending = False
         self.directory = Directory()
         self.tally = Tally()
         self._unsent = Tally()
@@ -102,11 +103,14 @@ class Plugin:
             cause, message = type(exception).__name__, str(exception)
         tally = self._unsent if self._is_worker else self.tally
         tally.add((request_type, name), measured, response_time, cause, message)
+        if not self._is_worker:
+            self._end_if_enough()
 
     def _on_test_start(self, **_: Any) -> None:
         self.tally.clear()
         self._unsent.clear()
         self.steps.clear()
+        self._refused = self._ending = False
         self.directory = Directory()
         options = self.environment.parsed_options
         try:
@@ -115,7 +119,7 @@ class Plugin:
             self.settings, self._refused = None, True
             log.error("the run cannot start: %s", e)
             if not self._is_worker:
-                gevent.spawn(self._give_up)
+                gevent.spawn(self._end_run)
             return
         self.limits = knee.Limits(
             options.knee_p95_ms, options.knee_late_ratio, options.knee_failure_ratio
@@ -124,13 +128,22 @@ class Plugin:
         if not self._is_worker:
             self._before = self._read()
 
-    def _give_up(self) -> None:
+    def _end_if_enough(self) -> None:
+        wanted = self.environment.parsed_options.stop_after
+        if wanted and not self._ending and self.tally.requests >= wanted:
+            self._ending = True
+            gevent.spawn(
+                self._end_run
+            )  # not here: a user may be calling, and would wait for itself
+
+    def _end_run(self) -> None:
         runner = self.environment.runner
         runner.quit() if self.environment.web_ui is None else runner.stop()
 
     def _on_test_stop(self, **_: Any) -> None:
         if self.settings is not None and self._ended is None:
             self._ended = time.time()
+            gevent.sleep(_COUNTING_S)
             self._after = self._read()
 
     def _on_reset(self, **_: Any) -> None:
@@ -155,6 +168,7 @@ class Plugin:
 
     def _on_worker_report(self, data: dict[str, Any], **_: Any) -> None:
         self.tally.merge(data.get(_MESSAGE_KEY, []))
+        self._end_if_enough()
 
     def _on_quitting(self, **_: Any) -> None:
         if self.settings is None:

@@ -35,6 +35,7 @@ def add_options(parser: Any) -> None:
     add("long-seconds", 30.0, "length of a long clip", type=float)
     add("in-flight", 3, "requests under way at once for one clip", type=int)
     add("request-timeout", 60.0, "seconds", type=float)
+    add("stop-after", 0, "end the run after so many requests; 0: only as Locust does", type=int)
     add("live-deadline", 1.0, "seconds after which a live chunk is late", type=float)
 
     add("steps", "1,2,3,4,6,8,12,16,24,32", "with knee.py: users of each step")

@@ -66,7 +66,7 @@ def summarise(tally: Tally, elapsed_s: float) -> Summary:
         frames=tally.frames,
         fps=tally.frames / seconds,
         realtime_factor=tally.frames / seconds / FPS,
-        requests=sum(row.succeeded + row.failed for row in asked),
+        requests=tally.requests,
         failure_ratio=failure_ratio(asked),
         late_ratio=late_ratio(tally) if live else None,
         chunk_ms=_named(percentiles(tally.of(*CHUNKS))),

@@ -92,6 +92,10 @@ class Tally:
     def frames(self) -> int:
         return sum(row.frames for row in self.rows.values())
 
+    @property
+    def requests(self) -> int:
+        return sum(row.succeeded + row.failed for row in self.of(*REQUESTS))
+
     def drain(self) -> list[list[Any]]:
         """The rows as plain lists and dictionaries with string keys, and an empty tally after it."""
         rows, self.rows = self.rows, {}

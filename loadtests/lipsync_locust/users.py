@@ -42,9 +42,7 @@ class LipsyncUser(User):
     skipped = False  # there is nothing for this user to do, as the log says
 
     def on_start(self) -> None:
-        if self.environment.lipsync.settings is None:
-            self.skipped = True
-        else:
+        if self.environment.lipsync.settings is not None:
             self.connection = self.connect(self.settings)
 
     def on_stop(self) -> None:
@@ -56,7 +54,9 @@ class LipsyncUser(User):
 
     @property
     def settings(self) -> Settings:
-        settings: Settings = self.environment.lipsync.settings
+        settings: Settings | None = self.environment.lipsync.settings
+        if settings is None:  # the log says why
+            raise StopUser
         return settings
 
     @property
@@ -252,7 +252,7 @@ class StreamClips(_OverGrpc, ClipUser):
 
     def on_start(self) -> None:
         super().on_start()
-        if self.skipped:
+        if not hasattr(self, "connection"):
             return
         began = time.perf_counter()
         try:

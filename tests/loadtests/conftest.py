@@ -16,4 +16,4 @@ sys.path.append(str(LOADTESTS))  # for the modules that do without Locust's patc
 @pytest.fixture
 def locust(server: Server, tmp_path: Path) -> Callable[..., Run]:
     """Run Locust headless with these arguments."""
-    return lambda *arguments, **options: run_locust(server, tmp_path, *arguments, **options)
+    return lambda *arguments: run_locust(server, tmp_path, *arguments)

@@ -14,7 +14,7 @@ from toy_avatars import ROOT
 
 LOADTESTS = ROOT / "loadtests"
 LOCUST = [sys.executable, "-m", "locust", "-f", str(LOADTESTS / "locustfile.py")]
-STOP = "60s"  # users end what they have begun, so that our count and the server's must agree
+STOP = "90s"  # users end what they have begun, so that our count and the server's must agree
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,14 @@ def addresses(server: Server) -> list[str]:
     ]  # fmt: skip
 
 
-def run_locust(server: Server, directory: Path, *arguments: str, seconds: int = 4) -> Run:
-    """Run Locust headless; later arguments win over the usual ones."""
+def run_locust(server: Server, directory: Path, *arguments: str) -> Run:
+    """Run Locust headless; later arguments win over the usual ones, and say when it ends."""
     html, figures = directory / "report.html", directory / "figures.json"
     command = [
         *LOCUST, "--headless", "--only-summary", "--stop-timeout", STOP,
         "--short-seconds", "1", "--long-seconds", "3", *addresses(server),
         "--html", str(html), "--csv", str(directory / "run"), "--summary", str(figures),
-        *([] if "--steps" in arguments else ["--run-time", f"{seconds}s"]), *arguments,
+        *arguments,
     ]  # fmt: skip
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=150, cwd=directory, check=False

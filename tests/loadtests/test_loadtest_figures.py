@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections import Counter
 
 import pytest
@@ -9,7 +10,7 @@ from lipsync_locust import knee
 from lipsync_locust.failures import Overloaded, Rejected, TimedOut, Unreachable, translated
 from lipsync_locust.server_metrics import difference, parse
 from lipsync_locust.settings import _address, _headers
-from lipsync_locust.summary import summarise
+from lipsync_locust.summary import broken_limits, summarise
 from lipsync_locust.tally import CHUNK, CLIP, LIVE, Measured, Tally, histogram_percentiles
 from tritonclient.utils import InferenceServerException
 
@@ -84,6 +85,25 @@ def test_a_summary_counts_frames_once_and_late_ones_apart() -> None:
     clip = next(row for row in summary.rows if row["kind"] == CLIP)
     assert clip["clip_realtime_factor"] == 2.0
     assert [(c["cause"], c["count"]) for c in summary.causes] == [("late", 2), ("rejected", 1)]
+
+
+@pytest.mark.parametrize(
+    ("limits", "broken"),
+    [
+        ({"max_failure_ratio": 0.2, "max_late_ratio": 1, "min_fps": 50, "max_p95_ms": 1500}, []),
+        ({"max_failure_ratio": 0.1}, ["failure ratio: 0.1429, at most 0.1 was asked for"]),
+        ({"min_fps": 51}, ["frames a second: 50, at least 51 was asked for"]),
+        (
+            {"max_first_frame_ms": 9},
+            ["p95 of the first frame: at most 9 ms was asked for, but nothing was measured"],
+        ),
+        ({}, None),
+    ],
+)
+def test_limits_in_words(limits: dict[str, float], broken: list[str] | None) -> None:
+    names = ("max_failure_ratio", "max_late_ratio", "max_p95_ms", "max_first_frame_ms", "min_fps")
+    options = Namespace(**dict.fromkeys(names) | limits)
+    assert broken_limits(summarise(filled(), elapsed_s=2.0), options) == broken
 
 
 def test_two_workers_merge_into_one_tally() -> None:
