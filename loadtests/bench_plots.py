@@ -52,10 +52,11 @@ def _value(point: Point, name: str) -> float:
 def _one(
     axes: Axes, points: list[Point], x: str, label: str, name: str, colour: str = "C0"
 ) -> None:
-    axes.plot([p.x for p in points], [_value(p, name) for p in points], "o-", color=colour)
+    values = [_value(p, name) for p in points]
+    axes.plot([p.x for p in points], values, "o-", color=colour)
     axes.set_xlabel(x)
     axes.set_ylabel(label, color=colour)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.1 * max(values))
 
 
 def _pair(
