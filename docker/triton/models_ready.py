@@ -1,7 +1,8 @@
 """Readiness of every model of a Triton, and the probe behind every health check of this folder.
 
-Triton's own /v2/health/ready stays 200 when the process of a Python model is dead. So each model of the
-repository index is asked by name.
+When the process of a Python model is dead, Triton (2.51) goes on saying that the server is ready, and that
+the model is; only its requests fail. So each model of the repository index is asked by name, and the
+processes are looked at: a stub that died stays behind as a zombie of tritonserver's.
 
     models_ready.py            exit code 0 if all are ready, 1 if not; says which
     models_ready.py --serve    GET /ready: 200 or 503; GET /alive: the same, but draining is alive;
@@ -12,6 +13,7 @@ Only the standard library, and Python 3.10: it runs in Triton's image. The envir
     TRITON_HTTP            http://127.0.0.1:8000
     TRITON_ADMIN_KEY_FILE  file with the key of Triton's administrative protocols, or none
     TRITON_DRAIN_FILE      while this file exists, nothing is ready: balancers send the work elsewhere
+    TRITON_PID             only stubs that descend from this process; by default all of this container
     MODELS_READY_BIND      0.0.0.0:8003, with --serve
 """
 
@@ -31,7 +33,53 @@ from urllib.parse import quote, urlsplit
 
 ADMIN_HEADER = "lipsync-admin-key"
 TIMEOUT_S = 2.0
+STUB = "triton_python_b"  # what Linux keeps of triton_python_backend_stub
 FRESH_S = 0.5  # an answer this young serves again: many balancers ask, Triton is asked once
+
+
+class Stubs:
+    """The processes of Python models.
+
+    Args:
+        ancestor: only those that descend from this process; None for all that are to be seen.
+        proc: the process file system.
+    """
+
+    def __init__(self, ancestor: int | None = None, proc: Path = Path("/proc")) -> None:
+        self._ancestor, self._proc = ancestor, proc
+        self._models: dict[
+            int, str
+        ] = {}  # by process, while it lived: a zombie has no command line
+
+    def dead(self) -> list[str]:
+        """Models with a dead process; a model whose process was never seen alive has no name here."""
+        parents: dict[int, int] = {}
+        stubs: dict[int, str] = {}
+        for folder in self._proc.glob("[0-9]*"):
+            with contextlib.suppress(OSError, ValueError):  # it ended while being looked at
+                name, _, rest = (folder / "stat").read_text().partition("(")[2].rpartition(")")
+                state, parent = rest.split()[:2]
+                parents[int(folder.name)] = int(parent)
+                if name == STUB:
+                    stubs[int(folder.name)] = state
+        dead = []
+        for pid, state in stubs.items():
+            if self._ancestor is not None and not self._descends(pid, parents):
+                continue
+            if state in "ZX":
+                dead.append(self._models.get(pid, "a Python model"))
+            elif pid not in self._models:
+                with contextlib.suppress(OSError, IndexError):
+                    # argv[8] is the instance: MODEL_GROUP_NUMBER
+                    argument = (self._proc / str(pid) / "cmdline").read_text().split("\0")[8]
+                    self._models[pid] = argument.rsplit("_", 2)[0]
+        self._models = {pid: name for pid, name in self._models.items() if pid in stubs}
+        return dead
+
+    def _descends(self, pid: int, parents: dict[int, int]) -> bool:
+        while pid and pid != self._ancestor:
+            pid = parents.get(pid, 0)
+        return pid == self._ancestor
 
 
 class Triton:
@@ -41,9 +89,13 @@ class Triton:
         url: http://HOST:PORT.
         key: key of the model-repository protocol, or "".
         drain_file: while it exists, the server counts as not ready.
+        stubs: the processes of its Python models.
     """
 
-    def __init__(self, url: str, key: str = "", drain_file: Path | None = None) -> None:
+    def __init__(
+        self, url: str, key: str = "", drain_file: Path | None = None, stubs: Stubs | None = None
+    ) -> None:
+        self._stubs = stubs or Stubs()
         parts = urlsplit(url)
         self._address = (parts.hostname or "127.0.0.1", parts.port or 8000)
         self._headers = {ADMIN_HEADER: key} if key else {}
@@ -85,7 +137,7 @@ class Triton:
                 answer = connection.getresponse()
                 answer.read()
                 ready[entry["name"]] = answer.status == 200
-            return ready
+            return ready | dict.fromkeys(self._stubs.dead(), False)
         finally:
             connection.close()
 
@@ -160,10 +212,12 @@ def main() -> int:
     serving = parser.parse_args().serve
     key_file = os.environ.get("TRITON_ADMIN_KEY_FILE")
     drain_file = os.environ.get("TRITON_DRAIN_FILE")
+    pid = os.environ.get("TRITON_PID")
     triton = Triton(
         os.environ.get("TRITON_HTTP", "http://127.0.0.1:8000"),
         Path(key_file).read_text().strip() if key_file else "",
         Path(drain_file) if drain_file else None,
+        Stubs(int(pid) if pid else None),
     )
     if serving:
         host, _, port = os.environ.get("MODELS_READY_BIND", "0.0.0.0:8003").rpartition(":")

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from dnslib import A, QTYPE, RR
+from dnslib import QTYPE, RR, A
 from dnslib.server import BaseResolver, DNSLogger, DNSServer
 from lipsync_embedded import Server
 
@@ -81,18 +81,9 @@ class Replica:
         self.drain_file = scratch / f"drain-{host}"
         key_file = scratch / "admin_key"
         key_file.write_text(ADMIN_KEY + "\n")
-        self._repository = repository
+        self._repository, self._key_file = repository, key_file
         self.server: Server | None = None
-        self._probe = subprocess.Popen(
-            [sys.executable, str(ROOT / "docker/triton/models_ready.py"), "--serve"],
-            env=os.environ
-            | {
-                "TRITON_HTTP": f"http://{host}:{ports['http']}",
-                "TRITON_ADMIN_KEY_FILE": str(key_file),
-                "TRITON_DRAIN_FILE": str(self.drain_file),
-                "MODELS_READY_BIND": f"{host}:{ports['ready']}",
-            },
-        )
+        self._probe: subprocess.Popen[bytes] | None = None
         self.start()
 
     def start(self) -> None:
@@ -106,6 +97,17 @@ class Replica:
             extra_args=ADMIN_ARGS,
         )
         self.server.start()
+        self._probe = subprocess.Popen(
+            [sys.executable, str(ROOT / "docker/triton/models_ready.py"), "--serve"],
+            env=os.environ
+            | {
+                "TRITON_HTTP": f"http://{self.host}:{self.ports['http']}",
+                "TRITON_PID": str(self.server.pid),
+                "TRITON_ADMIN_KEY_FILE": str(self._key_file),
+                "TRITON_DRAIN_FILE": str(self.drain_file),
+                "MODELS_READY_BIND": f"{self.host}:{self.ports['ready']}",
+            },
+        )
 
     def processes(self) -> list[psutil.Process]:
         assert self.server is not None
@@ -125,11 +127,15 @@ class Replica:
         if self.server is not None:
             self.server.stop()
             self.server = None
+        if self._probe is not None:
+            self._probe.terminate()
+            self._probe.wait()
+            self._probe = None
 
-    def close(self) -> None:
-        self.stop()
-        self._probe.terminate()
-        self._probe.wait()
+    def kill_model(self, model: str) -> None:
+        """End the process of a Python model."""
+        (stub,) = [p for p in self.processes() if f"{model}_0_0" in p.cmdline()]
+        stub.kill()
 
     def ready(self) -> bool:
         return status(f"http://{self.host}:{self.ports['ready']}/ready") == 200
@@ -242,5 +248,5 @@ def two_replicas(repository: Path, scratch: Path) -> Iterator[list[Replica]]:
         replicas = []
         for host in hosts:
             replicas.append(Replica(repository, host, ports, scratch))
-            stack.callback(replicas[-1].close)
+            stack.callback(replicas[-1].stop)
         yield replicas

@@ -136,18 +136,13 @@ def test_a_replica_that_hangs_is_left_out(
 def test_a_dead_model_takes_its_replica_out(
     load: Load, gateway: Gateway, replicas: list[Replica]
 ) -> None:
-    """Triton itself goes on calling itself ready."""
+    """Triton itself goes on calling itself, and the model, ready."""
     load.more(6)
-    stub = next(
-        p
-        for p in replicas[0].processes()
-        if any("/toy_compositor" in part for part in p.cmdline())
-        and "stub" in p.cmdline()[0]
-    )
-    stub.kill()
+    replicas[0].kill_model("toy_compositor")
     wait_until("the gateway leaves it out", lambda: gateway.up() == 1)
-    ports = replicas[0].ports
-    assert status(f"http://{replicas[0].host}:{ports['http']}/v2/health/ready") == 200
+    http = f"http://{replicas[0].host}:{replicas[0].ports['http']}"
+    assert status(f"{http}/v2/health/ready") == 200
+    assert status(f"{http}/v2/models/toy_compositor/ready") == 200
     known = Counter(load.failures)
     load.more(6)
     assert load.failures == known, "only requests that were at work in the dead stub may fail"

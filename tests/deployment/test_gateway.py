@@ -166,9 +166,7 @@ def test_a_length_that_is_only_announced_is_refused(anna: Caller) -> None:
         ),
     ],
 )
-def test_compressed_bodies_are_refused(
-    anna: Caller, path: str, headers: dict[str, str]
-) -> None:
+def test_compressed_bodies_are_refused(anna: Caller, path: str, headers: dict[str, str]) -> None:
     assert anna.https("POST", path, b"\1\0\0\0\0", headers)[0] == 415
 
 

@@ -21,7 +21,9 @@ from service.triton import Triton, slice_request, speech
 
 FOLDER = ROOT / "docker/prometheus"
 DASHBOARD = ROOT / "docker/grafana/dashboards/lipsync.json"
-RULES = [r for g in yaml.safe_load((FOLDER / "alerts.yml").read_text())["groups"] for r in g["rules"]]
+RULES = [
+    r for g in yaml.safe_load((FOLDER / "alerts.yml").read_text())["groups"] for r in g["rules"]
+]
 ALERTS = [rule["alert"] for rule in RULES if "alert" in rule]
 _METRIC = re.compile(r"\b(?:nv_|haproxy_|lipsync_|lipsync:)[a-z0-9_:]+")
 
@@ -129,14 +131,11 @@ def test_every_metric_exists_and_every_query_has_data(
     assert [query for query in queries() if not prometheus.query(query)] == []
     (frames,) = prometheus.query('lipsync:frames:rate1m{model="toy_generator"}')
     assert float(frames["value"][1]) > 0
-    assert prometheus.query('up == 0') == []
+    assert prometheus.query("up == 0") == []
 
 
 def test_a_dead_model_is_seen(prometheus: Prometheus, replicas: list[Replica]) -> None:
-    stub = next(
-        p for p in replicas[1].processes() if any("/mel/" in part for part in p.cmdline())
-    )
-    stub.kill()
+    replicas[1].kill_model("mel")
     dead = f'ALERTS{{alertname="ModelNotReady",model="mel",instance=~"{replicas[1].host}:.+"}}'
     wait_until("the alert is up", lambda: prometheus.query(dead))
     replicas[1].stop()
