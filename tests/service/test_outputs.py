@@ -188,12 +188,12 @@ def test_the_original_sound_is_kept(
     at, length = round((0.5 - begin) * rate), rate // 2
     part = here[at : at + length]
     lags = range(-rate // 500, rate // 500 + 1)
-    errors = {
-        lag: np.abs(there[rate // 2 + lag : rate // 2 + lag + length] - part).max() for lag in lags
-    }
-    lag = min(errors, key=lambda k: errors[k])
+    alike = {
+        lag: np.corrcoef(there[rate // 2 + lag :][:length], part)[0, 1] for lag in lags
+    }  # not equal: where a packet is left out, AAC's decoder makes up other noise
+    lag = max(alike, key=lambda k: alike[k])
     assert abs(lag) / rate < 0.001  # Matroska rounds to a millisecond
-    assert errors[lag] < 1e-3
+    assert alike[lag] > 0.99
 
 
 @pytest.mark.parametrize("container", ["mp4", "fmp4", "ts", "mkv"])
@@ -315,9 +315,8 @@ def test_video_to_a_pipe_plays_while_it_grows(
     assert np.array_equal(pictures(whole), pictures(mp4))
     part.write_bytes(done.stdout[: len(done.stdout) // 2])
     came = []
-    with av.open(str(part)) as video:
-        with suppress(av.FFmpegError):  # where it was cut
-            came.extend(f.to_ndarray(format="yuv420p") for f in video.decode(video=0))
+    with av.open(str(part)) as video, suppress(av.FFmpegError):  # where it was cut
+        came.extend(f.to_ndarray(format="yuv420p") for f in video.decode(video=0))
     assert len(came) >= 8
     assert np.array_equal(came[:8], pictures(mp4)[:8])
 
