@@ -8,7 +8,7 @@ from typing import Any
 
 import gevent
 from locust import events
-from locust.runners import WorkerRunner
+from locust.runners import MasterRunner, WorkerRunner
 
 from . import knee, report
 from .directory import Directory
@@ -19,6 +19,8 @@ from .summary import Summary, broken_limits, summarise, with_server, with_steps
 from .tally import Measured, Tally
 
 _MESSAGE_KEY = "lipsync"
+_STOP_MESSAGE = "lipsync_stop"
+_REPORT_S = 10.0  # workers report every three seconds
 _COUNTING_S = 1.0  # Triton answers a request first, and counts it then
 log = logging.getLogger(__name__)
 events.init_command_line_parser.add_listener(add_options)
@@ -52,7 +54,10 @@ class Plugin:
         hooks.report_to_master.add_listener(self._on_report_to_master)
         hooks.worker_report.add_listener(self._on_worker_report)
         hooks.reset_stats.add_listener(self._on_reset)
-        if not self._is_worker:
+        if self._is_worker:
+            environment.runner.register_message(_STOP_MESSAGE, self._on_stop_message)
+        else:
+            hooks.test_stopping.add_listener(self._on_test_stopping)
             hooks.test_stop.add_listener(self._on_test_stop)
             hooks.quitting.add_listener(self._on_quitting)
             hooks.quit.add_listener(self._on_quit)
@@ -140,11 +145,29 @@ class Plugin:
         runner = self.environment.runner
         runner.quit() if self.environment.web_ui is None else runner.stop()
 
+    def _on_test_stopping(self, **_: Any) -> None:
+        """Wait for the workers' last requests: without a web page Locust's master quits at once."""
+        runner = self.environment.runner
+        if not isinstance(runner, MasterRunner) or self.environment.web_ui is not None:
+            return
+        runner.send_message(_STOP_MESSAGE)
+        deadline = time.time() + self.environment.stop_timeout + _REPORT_S
+        while runner.user_count and time.time() < deadline:
+            gevent.sleep(0.2)
+
+    def _on_stop_message(self, **_: Any) -> None:
+        gevent.spawn(self.environment.runner.stop)  # the master hears of it in the next report
+
     def _on_test_stop(self, **_: Any) -> None:
         if self.settings is not None and self._ended is None:
-            self._ended = time.time()
+            self._ended = self._last_event()
             gevent.sleep(_COUNTING_S)
             self._after = self._read()
+
+    def _last_event(self) -> float:
+        """Time of the last request, as Locust merges it: what comes after it is only the run's end."""
+        last = self.environment.stats.last_request_timestamp or self._began
+        return float(min(max(last, self._began), time.time()))
 
     def _on_reset(self, **_: Any) -> None:
         self.tally.clear()
@@ -175,7 +198,7 @@ class Plugin:
             self.environment.process_exit_code = 2 if self._refused else None
             return
         if self._ended is None:  # by a signal, in the midst of a run
-            self._ended = time.time()
+            self._ended = self._last_event()
             self._after = self._read()
         broken = broken_limits(self.summary(), self.environment.parsed_options)
         if broken is not None:
