@@ -67,6 +67,9 @@ def stages(
 ) -> Stages:
     """ms a frame of each stage; they add up to the wall clock.
 
+    Transport may come out a little under 0 on a busy machine: Triton's time of a request ends when it is
+    tidied up, which may be after the client has the answer.
+
     Args:
         spent: nanoseconds of each model during the run.
         wall_s: of the run.

@@ -139,5 +139,4 @@ def test_a_turn_on_a_toy(server: Server, tmp_path: Path) -> None:
     assert list(stages) == ["MP4", "JPEG", "raw"]
     for found in stages.values():
         assert all(found[name] > 0 for name in ("mel", "encoder", "generator", "client"))
-        assert found["transport"] > -0.1
         assert found["compositor + encode"] > 0
