@@ -23,7 +23,6 @@ def gateway_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     stranger = trustme.CA()
     for name, certificate in {
         "server": authority.issue_cert("localhost", "127.0.0.1"),
-        "server_expired": authority.issue_cert("localhost", not_before=begun, not_after=past),
         "caller": authority.issue_cert("caller@example.org"),
         "caller_expired": authority.issue_cert(
             "caller@example.org", not_before=begun, not_after=past
