@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -22,7 +23,9 @@ from lipsync_client import Form, InputError, LipSyncClient, Plan, Summary
 from lipsync_client.cli import main
 from lipsync_embedded import Server
 from pictures import nal_types, psnr
+from toy_avatars import ROOT
 from triton import Triton, speech
+from tritonclient.utils import InferenceServerException
 
 CLIENT = str(Path(sys.executable).with_name("lipsync-client"))
 SECONDS = 2.03  # 50.75 frames of sound, of which the contract gives 49 a picture
@@ -418,3 +421,31 @@ def test_completion(toy_repository: Path, tmp_path: Path) -> None:
     assert complete("render", "x.wav", "--avatar", "w") == ["wide"]
     assert complete("render", "x.wav", "--repository", str(tmp_path), "--avatar", "") == []
     assert "webm" in complete("render", "x.wav", "--container", "")
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+@pytest.mark.parametrize("keyint", [0, 1001, "often"])
+def test_keyint_is_checked(server: Server, protocol: str, keyint: int | str) -> None:
+    with pytest.raises(InferenceServerException, match=f"keyint .* 1 to 1000, got {keyint!r}"):
+        Triton(server, protocol).frames("toy", speech(0.3), "H264", {"keyint": keyint})
+
+
+def test_the_page_on_outputs(
+    server: Server, sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its commands as they stand there, but those that need a player, and its Python."""
+    page = (ROOT / "docs/outputs.md").read_text()
+    (tmp_path / "speech.mp3").write_bytes((sounds / "mp3.mp3").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LIPSYNC_URL", server.grpc_url)
+    lines = [x for x in page.splitlines() if x.startswith("lipsync-client render")]
+    lines = [x.replace("--avatar demo", "--avatar toy") for x in lines if "|" not in x]
+    assert len(lines) == 3
+    for line in lines:
+        said = CliRunner().invoke(main, shlex.split(line)[1:])
+        assert said.exit_code == 0, f"{line}: {said.output}"
+    (tmp_path / "talk.mkv").unlink()
+    code = page.split("```python\n")[1].split("```")[0].replace('"demo"', '"toy"')
+    exec(code.replace("grpc://127.0.0.1:8001", server.grpc_url), {})
+    written = {path.name for path in tmp_path.iterdir()}
+    assert written == {"speech.mp3", "talk.mkv", "talk.gif", "frames", "small.webp"}
