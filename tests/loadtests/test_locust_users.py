@@ -9,9 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from lipsync_client._timeline import frame_count
 from lipsync_embedded import Server
-from locust_run import LOADTESTS, LOCUST, STOP, Run, addresses
+from locust_run import LOADTESTS, LOCUST, STOP, Run, addresses, run_locust
 
 SHORT_FRAMES = frame_count(16_000)
 
@@ -120,3 +121,22 @@ def test_master_and_workers_give_one_report(server: Server, tmp_path: Path) -> N
     (clips,) = run.rows("clip")
     assert run.figures["frames"] == clips["succeeded"] * SHORT_FRAMES > 0
     assert run.server("toy_generator")["inferences"] == run.figures["frames"]
+
+
+def test_streams(locust: Callable[..., Run], toy_repository: Path) -> None:
+    if not (toy_repository / "stream/config.pbtxt").exists():
+        pytest.skip("the repository has no model stream")
+    run = locust("StreamClips", "--tags", "short", "--stop-after", "2")
+    assert run.code == 0, run.log
+    (streams,), (first,) = run.rows("stream"), run.rows("first frame")
+    assert run.figures["frames"] == streams["succeeded"] * SHORT_FRAMES > 0
+    assert run.server("toy_generator")["inferences"] == run.figures["frames"]
+    assert first["p50"] <= streams["p50"]
+
+
+def test_streams_are_skipped_where_there_is_no_stream(toy_repository: Path, tmp_path: Path) -> None:
+    with Server(toy_repository, models=["toy"]) as without:
+        run = run_locust(without, tmp_path, "StreamClips", "--run-time", "8s")
+    assert run.code == 0, run.log
+    assert "users of class StreamClips are skipped" in run.log
+    assert run.figures["rows"] == []
