@@ -1,0 +1,66 @@
+"""Cutting a whole clip into the requests an avatar takes, without Triton."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+OUTPUTS = ("FRAMES", "JPEG", "H264")
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_HOP, _COLUMNS, _COLUMNS_A_SECOND, _FPS = 200, 16, 80, 25  # of the mel model: tests hold them to it
+_SAMPLES_A_FRAME = 640
+# A frame depends on what is heard from 0.39 s before it to 0.46 s after; a slice may hold more.
+_BEFORE, _AFTER = 7_000, 8_000  # samples
+
+
+class StreamError(ValueError):
+    """The caller's fault: becomes INVALID_ARG."""
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Frames start … start + count - 1, and the samples [begin, end) that hold their context."""
+
+    start: int
+    count: int
+    begin: int
+    end: int
+
+
+def slices(samples: int, first: int, chunk: int) -> Iterator[Slice]:
+    """All frames of a clip in order: `first` of them, then `chunk` at a time."""
+    columns = 1 + max(samples, (_COLUMNS - 1) * _HOP) // _HOP
+    frames = int((columns - _COLUMNS) / _COLUMNS_A_SECOND * _FPS) + 4
+    start, count = 0, first
+    while start < frames:
+        count = min(count, frames - start)
+        begin = max(0, start * _SAMPLES_A_FRAME - _BEFORE)
+        end = min(samples, (start + count) * _SAMPLES_A_FRAME + _AFTER)
+        yield Slice(start, count, begin, end)
+        start, count = start + count, chunk
+
+
+def check_avatar(name: str) -> str:
+    """The name, if Triton could have a model so called.
+
+    Raises:
+        StreamError: it could not, or it is this model's own.
+    """
+    if not _NAME.fullmatch(name) or name == "stream":
+        raise StreamError(
+            f"AVATAR must be the name of an avatar: letters, digits, - and _; got {name[:60]!r}"
+        )
+    return name
+
+
+def check_output(name: str) -> str:
+    """The name, if it is an avatar's output.
+
+    Raises:
+        StreamError: it is not.
+    """
+    if name not in OUTPUTS:
+        raise StreamError(f"OUTPUT must be one of {', '.join(OUTPUTS)}; got {name[:60]!r}")
+    return name

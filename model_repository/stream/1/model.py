@@ -1,0 +1,120 @@
+"""Triton's `stream` model: asks the avatar's ensemble chunk by chunk, and answers in order."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import deque
+from typing import Any
+
+import lipsync_stream as core
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+_FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
+
+
+class _Refused(Exception):
+    """What the inner request was answered with, or what this model answers; carries a TritonError."""
+
+
+class TritonPythonModel:
+    def initialize(self, args: dict[str, str]) -> None:
+        parameters = json.loads(args["model_config"])["parameters"]
+        self._numbers = {k: int(v["string_value"]) for k, v in parameters.items()}
+        self._streams = 0
+
+    async def execute(self, requests: list[Any]) -> None:
+        await asyncio.gather(*(self._stream(request) for request in requests))
+
+    async def _stream(self, request: Any) -> None:
+        sender = request.get_response_sender()
+        self._streams += 1
+        try:
+            if self._streams > self._numbers["max_streams"]:
+                raise _Refused(_error("stream: too many streams at once; ask again", "UNAVAILABLE"))
+            await self._answer(request, sender)
+        except core.StreamError as e:
+            sender.send(pb_utils.InferenceResponse(error=_error(str(e), "INVALID_ARG")))
+        except _Refused as e:
+            sender.send(pb_utils.InferenceResponse(error=e.args[0]))
+        except Exception as e:  # one that left execute() would leave the caller without an answer
+            error = _error(f"stream: {type(e).__name__}: {e}", "INTERNAL")
+            sender.send(pb_utils.InferenceResponse(error=error))
+        finally:
+            self._streams -= 1
+            sender.send(flags=_FINAL)
+
+    async def _answer(self, request: Any, sender: Any) -> None:
+        audio = pb_utils.get_input_tensor_by_name(request, "AUDIO").as_numpy()
+        if audio.size == 0:
+            raise core.StreamError(
+                "AUDIO is empty: expected at least one sample of mono 16 kHz speech"
+            )
+        if not np.isfinite(audio).all():
+            at = int(np.flatnonzero(~np.isfinite(audio))[0])
+            raise core.StreamError(f"AUDIO must be finite, but sample {at} is NaN or infinite")
+        avatar = core.check_avatar(_text(request, "AVATAR", ""))
+        output = core.check_output(_text(request, "OUTPUT", "H264"))
+        offset = pb_utils.get_input_tensor_by_name(request, "POSE_OFFSET")
+        pose = np.zeros(1, np.int64) if offset is None else offset.as_numpy()
+        parameters = json.loads(request.parameters() or "{}")
+
+        async def ask(piece: core.Slice) -> Any:
+            numbers = {
+                "AUDIO_START": piece.begin,
+                "CLIP_SAMPLES": audio.size,
+                "FRAME_START": piece.start,
+                "FRAME_COUNT": piece.count,
+            }
+            inputs = [pb_utils.Tensor(k, np.array([v], np.int64)) for k, v in numbers.items()]
+            inputs += [
+                pb_utils.Tensor("AUDIO", np.ascontiguousarray(audio[piece.begin : piece.end])),
+                pb_utils.Tensor("POSE_OFFSET", pose),
+            ]
+            inner = pb_utils.InferenceRequest(
+                model_name=avatar,
+                requested_output_names=[output],
+                inputs=inputs,
+                parameters=parameters,
+            )
+            try:
+                response = await inner.async_exec()
+            except pb_utils.TritonModelException as e:
+                raise _Refused(_error(f"avatar {avatar!r}: {e}", "INVALID_ARG")) from e
+            if response.has_error():
+                raise _Refused(response.error())
+            return pb_utils.get_output_tensor_by_name(response, output)
+
+        pending: deque[tuple[int, asyncio.Task[Any]]] = deque()
+        pieces = core.slices(audio.size, self._numbers["first_chunk"], self._numbers["chunk"])
+        try:
+            while True:
+                while len(pending) < self._numbers["in_flight"] and not sender.is_cancelled():
+                    piece = next(pieces, None)
+                    if piece is None:
+                        break
+                    pending.append((piece.start, asyncio.create_task(ask(piece))))
+                if not pending:
+                    return
+                start, task = pending.popleft()
+                frames = await task
+                if sender.is_cancelled():
+                    return
+                where = pb_utils.Tensor("FRAME_START", np.array([start], np.int64))
+                sender.send(pb_utils.InferenceResponse([where, frames]))
+        finally:
+            # An inner request cannot be called back, and its answer must not come to nobody.
+            await asyncio.gather(*(task for _, task in pending), return_exceptions=True)
+
+
+def _text(request: Any, name: str, default: str) -> str:
+    tensor = pb_utils.get_input_tensor_by_name(request, name)
+    if tensor is None:
+        return default
+    value = tensor.as_numpy()[0]
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+def _error(message: str, code: str) -> Any:
+    return pb_utils.TritonError(message, getattr(pb_utils.TritonError, code))

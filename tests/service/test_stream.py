@@ -1,0 +1,162 @@
+"""`stream`: a whole clip in one call, chunks out in order."""
+
+from __future__ import annotations
+
+import queue
+import shutil
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tritonclient.grpc as triton_grpc
+from lipsync_embedded import Server
+from triton import Triton, processes, speech
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype
+
+
+class Stream:
+    """One call of `stream` on a connection of its own."""
+
+    def __init__(
+        self, server: Server, audio: np.ndarray, parameters: Any = None, **tensors: Any
+    ) -> None:
+        self._client = triton_grpc.InferenceServerClient(server.grpc_url.split("//")[1])
+        self._answers: queue.Queue[tuple[Any, Any]] = queue.Queue()
+        self._client.start_stream(lambda result, error: self._answers.put((result, error)))
+        arrays = {"AUDIO": audio} | {
+            name: np.array([value], object if isinstance(value, str) else np.int64)
+            for name, value in tensors.items()
+        }
+        inputs = []
+        for name, array in arrays.items():
+            kind = np_to_triton_dtype(array.dtype)
+            inputs.append(triton_grpc.InferInput(name, array.shape, kind))
+            inputs[-1].set_data_from_numpy(array)
+        self._output = tensors.get("OUTPUT", "H264")
+        self._client.async_stream_infer(
+            "stream", inputs, enable_empty_final_response=True, parameters=parameters
+        )
+
+    def __iter__(self) -> Iterator[tuple[int, np.ndarray]]:
+        while True:
+            result, error = self._answers.get(timeout=120)
+            if error is not None:
+                raise error
+            if not result.get_response().outputs:
+                return
+            start = int(result.as_numpy("FRAME_START")[0])
+            yield start, result.as_numpy(self._output)
+
+    def cancel(self) -> None:
+        self._client.stop_stream(cancel_requests=True)
+
+
+def frames_made(server: Server, model: str) -> int:
+    answer = Triton(server, "http").client.get_inference_statistics(model)
+    return int(answer["model_stats"][0]["inference_count"])
+
+
+@pytest.mark.parametrize("seconds", [0.05, 1.0, 3.3])
+def test_frames_are_those_of_slices(server: Server, seconds: float) -> None:
+    wave, triton = speech(seconds), Triton(server, "grpc")
+    at = 0
+    for start, frames in Stream(server, wave, AVATAR="toy", OUTPUT="FRAMES", POSE_OFFSET=7):
+        assert start == at
+        numbers = {"first": start, "count": len(frames), "pose": 7}
+        assert np.array_equal(frames, triton.frames("toy", wave, clip=len(wave), **numbers))
+        at += len(frames)
+    columns = 1 + max(len(wave), 3000) // 200
+    assert at == int((columns - 16) / 80 * 25) + 4
+
+
+@pytest.mark.parametrize("output", ["JPEG", "H264"])
+def test_encoded_outputs_and_their_options(server: Server, output: str) -> None:
+    def size(parameters: Any) -> int:
+        stream = Stream(server, speech(0.5), parameters, AVATAR="toy", OUTPUT=output)
+        return sum(len(unit) for _, units in stream for unit in units[:, 0])
+
+    assert size({"crf": 45, "jpeg_quality": 10}) < 0.7 * size({"crf": 10, "jpeg_quality": 95})
+
+
+def test_the_first_frames_do_not_wait_for_the_rest(server: Server) -> None:
+    stream = iter(Stream(server, speech(20.0), AVATAR="toy"))
+    before = frames_made(server, "toy_generator")
+    start, units = next(stream)
+    made = frames_made(server, "toy_generator") - before
+    assert (start, len(units)) == (0, 8)
+    assert made < 200, "the whole clip was made before its first chunk came"
+    assert sum(len(units) for _, units in stream) > 400
+
+
+def test_cancelling_stops_the_work(server: Server) -> None:
+    stream = Stream(server, speech(120.0), AVATAR="toy")
+    next(iter(stream))
+    stream.cancel()
+    time.sleep(0.5)  # the chunks under way come to their end
+    before = frames_made(server, "toy_generator")
+    time.sleep(1.0)
+    assert frames_made(server, "toy_generator") - before <= 3 * 16
+
+
+@pytest.mark.parametrize(
+    ("tensors", "parameters", "message"),
+    [
+        ({"AVATAR": "nobody"}, None, "'nobody' is not ready"),
+        ({"AVATAR": "../../etc"}, None, "AVATAR must be the name of an avatar"),
+        ({"AVATAR": "stream"}, None, "AVATAR must be the name of an avatar"),
+        ({"AVATAR": "mel"}, None, "unexpected inference output 'H264'"),
+        ({"AVATAR": "toy", "OUTPUT": "MP3"}, None, "OUTPUT must be one of FRAMES, JPEG, H264"),
+        ({"AVATAR": "toy", "POSE_OFFSET": 2**60}, None, "POSE_OFFSET must be within"),
+        ({"AVATAR": "toy"}, {"crf": 99}, "crf must be an integer from 0 to 51, got 99"),
+    ],
+)
+def test_a_bad_request_ends_with_its_reason(
+    server: Server, tensors: Any, parameters: Any, message: str
+) -> None:
+    for _ in range(3):
+        with pytest.raises(InferenceServerException, match=message):
+            list(Stream(server, speech(1.0), parameters, **tensors))
+    assert list(Stream(server, speech(0.1), AVATAR="toy"))
+
+
+def test_an_unusable_clip_ends_with_its_reason(server: Server) -> None:
+    wave = speech(2.0)
+    wave[20_000] = np.nan
+    with pytest.raises(InferenceServerException, match="sample 20000 is NaN or infinite"):
+        list(Stream(server, wave, AVATAR="toy"))
+    with pytest.raises(InferenceServerException, match="AUDIO is empty"):
+        list(Stream(server, wave[:0], AVATAR="toy"))
+
+
+def test_streams_side_by_side_get_their_own_frames(server: Server) -> None:
+    def run(seed: int) -> list[bytes]:
+        stream = Stream(server, speech(1.0, seed), AVATAR="toy", OUTPUT="JPEG")
+        return [unit for _, units in stream for unit in units[:, 0]]
+
+    alone = [run(seed) for seed in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(run, range(8))) == alone
+    assert len({tuple(frames) for frames in alone}) == 8
+
+
+def test_more_streams_than_the_limit_are_refused(toy_repository: Path, tmp_path: Path) -> None:
+    shutil.copytree(toy_repository, tmp_path / "models", symlinks=True)
+    config = tmp_path / "models/stream/config.pbtxt"
+    text = config.read_text()
+    assert 'string_value: "64"' in text
+    config.write_text(text.replace('string_value: "64"', 'string_value: "2"'))
+    with Server(tmp_path / "models") as own:
+        running = [iter(Stream(own, speech(30.0), AVATAR="toy")) for _ in range(2)]
+        for stream in running:
+            next(stream)
+        with pytest.raises(InferenceServerException, match="too many streams at once"):
+            list(Stream(own, speech(0.1), AVATAR="toy"))
+        for stream in running:
+            assert sum(len(units) for _, units in stream) > 600
+        before = processes(own)
+        assert list(Stream(own, speech(0.1), AVATAR="toy"))
+        assert processes(own) == before
