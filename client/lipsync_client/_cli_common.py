@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from . import AsyncLipSyncClient, LipSyncError
 
-_URL_HELP = "grpc://HOST:PORT or http://HOST:PORT; without one an embedded server is started."
+_URL_HELP = (
+    "grpc://HOST:PORT or http://HOST:PORT (grpcs, https: with TLS); several with commas between;"
+    " without one an embedded server is started."
+)
 
-url_option = click.option("--url", envvar="LIPSYNC_URL", help=_URL_HELP)
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 repository_option = click.option(
     "--repository", type=click.Path(path_type=Path, file_okay=False), envvar="LIPSYNC_REPOSITORY",
@@ -25,11 +29,42 @@ repository_option = click.option(
 )  # fmt: skip
 
 
-def run(url: str, work: Callable[[AsyncLipSyncClient], Any]) -> Any:
+@dataclass(frozen=True)
+class Connection:
+    """Which servers, and how to be let in."""
+
+    url: str | None
+    token: str | None
+    ca_file: Path | None
+
+
+def url_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--url, --token and --ca-file, which reach the command as one `connection`."""
+
+    @click.option("--url", envvar="LIPSYNC_URL", help=_URL_HELP)
+    @click.option("--token", envvar="LIPSYNC_TOKEN", help="For a gateway that asks for one.")
+    @click.option(
+        "--ca-file",
+        envvar="LIPSYNC_CA_FILE",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="PEM of who signed the gateway's certificate.",
+    )
+    @functools.wraps(command)
+    def with_connection(
+        url: str | None, token: str | None, ca_file: Path | None, **rest: Any
+    ) -> Any:
+        return command(connection=Connection(url, token, ca_file), **rest)
+
+    return with_connection
+
+
+def run(connection: Connection, work: Callable[[AsyncLipSyncClient], Any]) -> Any:
     """Do some work with a client, in an event loop of its own."""
 
     async def call() -> Any:
-        async with AsyncLipSyncClient(url) as client:
+        async with AsyncLipSyncClient(
+            connection.url or "", token=connection.token, ca_file=connection.ca_file
+        ) as client:
             return await work(client)
 
     return asyncio.run(call())
@@ -49,10 +84,12 @@ def failures() -> Iterator[None]:
 
 
 @contextmanager
-def server(url: str | None, repository: Path, avatar: str | None = None) -> Iterator[str]:
-    """The URL to talk to; starts an embedded server if none was given."""
-    if url is not None:
-        yield url
+def server(
+    connection: Connection, repository: Path, avatar: str | None = None
+) -> Iterator[Connection]:
+    """Whom to talk to; starts an embedded server if no URL was given."""
+    if connection.url is not None:
+        yield connection
         return
     try:
         from lipsync_embedded import Server, ServerError, WheelError
@@ -71,7 +108,7 @@ def server(url: str | None, repository: Path, avatar: str | None = None) -> Iter
     click.echo("starting the embedded Triton server ...", err=True)
     try:
         with Server(repository, models=None if avatar is None else [avatar]) as server:
-            yield server.grpc_url
+            yield Connection(server.grpc_url, None, None)
     except (ServerError, WheelError) as e:
         raise LipSyncError(str(e)) from e
 

@@ -14,6 +14,7 @@ import click
 
 from . import AsyncLipSyncClient, Form, Plan, Summary
 from ._cli_common import (
+    Connection,
     failures,
     json_option,
     progress,
@@ -72,13 +73,23 @@ def _complete_avatar(
     "--chunk", type=click.IntRange(min=1), help="Frames a request; the server's limit if not given."
 )
 @click.option(
-    "--in-flight", type=click.IntRange(1, 64), default=3, help="Requests under way at once."
+    "--in-flight",
+    type=click.IntRange(1, 64),
+    help="Requests under way at once; 3 if not given, and 2 more for each further server.",
 )
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0.1),
     default=120.0,
-    help="Seconds to wait for a request.",
+    help="Seconds to wait for a request, tries at other servers included.",
+)
+@click.option(
+    "--total-timeout", type=click.FloatRange(min=0.1), help="Seconds the whole clip may take."
+)
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Keep what is done beside the file until it is complete, and go on from what is there.",
 )
 @click.option(
     "--crf",
@@ -108,13 +119,15 @@ def render(
     container: str | None,
     kind: str | None,
     avatar: str,
-    url: str | None,
+    connection: Connection,
     repository: Path,
     force: bool,
     as_json: bool,
     chunk: int | None,
-    in_flight: int,
+    in_flight: int | None,
     timeout: float,
+    total_timeout: float | None,
+    resume: bool,
     sound: str | None,
     **given: Any,
 ) -> None:
@@ -125,15 +138,24 @@ def render(
     """
     given = {name: value for name, value in given.items() if value is not None}
     target, form = _target(output, frames_dir, container, kind, sound, given)
+    if target == STDOUT and resume:
+        raise click.UsageError("what goes to stdout cannot be resumed: -o FILE")
     options = {name: given[name] for name in _ENCODING if name in given}
-    plan = Plan(chunk=chunk, in_flight=in_flight, timeout_s=timeout, options=options)
+    plan = Plan(
+        chunk=chunk,
+        in_flight=in_flight,
+        timeout_s=timeout,
+        total_timeout_s=total_timeout,
+        options=options,
+    )
 
     async def work(
         client: AsyncLipSyncClient, report: Callable[[int, int | None], None]
     ) -> Summary:
         return await client.render_to_file(
-            audio, target, avatar, plan, form=form, force=force, progress=report
-        )
+            audio, target, avatar, plan,
+            form=form, force=force, resume=resume, progress=report,
+        )  # fmt: skip
 
     with failures():
         try:
@@ -141,7 +163,7 @@ def render(
         except FormError as e:
             raise click.UsageError(str(e)) from e
         try:
-            with server(url, repository, avatar) as where, progress() as report:
+            with server(connection, repository, avatar) as where, progress() as report:
                 summary = run(where, lambda client: work(client, report))
         except PipeClosed:
             sys.exit(1)  # who closed it knows

@@ -15,11 +15,14 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from . import _timeline as timeline
 from ._audio import AudioFile, ClipWindow
 from ._avatar import Avatar, is_avatar
-from ._errors import LipSyncError
+from ._errors import InputError, LipSyncError, ServerError
 from ._files import refuse_existing
+from ._health import health_of
+from ._kept import Kept
 from ._outputs import STDOUT, Form
 from ._render import Chunk, Plan, render
-from ._transport import connect
+from ._replicas import Replicas, connect_all
+from ._transport import Access
 from ._writers import opened, request_options
 
 Progress = Callable[[int, int | None], None]  # frames done, frames expected (None: not known)
@@ -53,22 +56,34 @@ class Summary:
 
 
 class AsyncLipSyncClient:
-    """A client of a lip-sync server.
+    """A client of a lip-sync server, or of several.
 
     Args:
-        url: grpc://HOST:PORT or http://HOST:PORT.
+        url: grpc://HOST:PORT or http://HOST:PORT, grpcs:// or https:// with TLS. Several with commas
+            between, or one whose name has several addresses: requests go where the least is under way,
+            and are asked again elsewhere when a server is lost, hangs or is full.
+        token: for a gateway that asks for one.
+        ca_file: PEM of who signed its certificate, if not one this machine trusts.
+        patience_s: how long to wait for a server to come back when all are lost in the middle of a render.
 
     Example:
         async with AsyncLipSyncClient("grpc://127.0.0.1:8001") as client:
             await client.render_to_file("speech.wav", "talk.mp4", "demo")
     """
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        ca_file: str | Path | None = None,
+        patience_s: float = 5.0,
+    ) -> None:
+        self._url, self._access, self._patience_s = url, Access(token, ca_file), patience_s
         self._transport: Any = None
 
     async def __aenter__(self) -> AsyncLipSyncClient:
-        self._transport = connect(self._url)
+        self._transport = await connect_all(self._url, self._access, self._patience_s)
         return self
 
     async def __aexit__(
@@ -94,9 +109,22 @@ class AsyncLipSyncClient:
         return sorted(found, key=lambda avatar: avatar.name)
 
     async def health(self) -> dict[str, bool]:
-        """Readiness of each model by name; the server's own word stays "ready" with a dead model."""
-        names = sorted({entry["name"] for entry in await self._transport.index()})
-        return {name: await self._transport.model_ready(name) for name in names}
+        """Readiness of each model by name, or by "URL name" where there are several servers.
+
+        Triton goes on calling a model ready whose process has died: so each avatar is asked for a frame.
+        """
+        several = len(self._transport.transports) > 1
+        found: dict[str, bool] = {}
+        for transport in self._transport.transports:
+            try:
+                states = await health_of(transport)
+            except ServerError:
+                if not several:
+                    raise
+                states = {"server": False}
+            prefix = f"{transport.url} " if several else ""
+            found |= {prefix + name: ready for name, ready in states.items()}
+        return found
 
     async def info(self) -> dict[str, Any]:
         """Triton's own name, version and extensions."""
@@ -132,6 +160,7 @@ class AsyncLipSyncClient:
         frames: str | None = None,
         form: Form | None = None,
         force: bool = False,
+        resume: bool = False,
         progress: Progress | None = None,
     ) -> Summary:
         """Render to a video with sound, to a preview without, to pictures or to raw frames.
@@ -145,6 +174,8 @@ class AsyncLipSyncClient:
             frames: "png" or "jpg" for a folder of pictures.
             form: what to write; the file's suffix says it if neither this nor `frames` is given.
             force: replace what is there.
+            resume: keep each chunk in a folder beside the file until the file is complete, and begin
+                with those an earlier try left there.
             progress: called after each chunk.
         """
         path, plan = Path(output), plan or Plan()
@@ -155,12 +186,17 @@ class AsyncLipSyncClient:
             refuse_existing(path, force)
         about = await self.avatar(avatar)
         asked = {"output": form.kind.asks, "options": request_options(form, plan.options)}
+        source: Replicas | Kept = self._transport
+        if resume:
+            if path == STDOUT:
+                raise InputError("what goes to standard output cannot be resumed: write to a file")
+            source = Kept(self._transport, path.with_name(f".{path.name}.chunks"))
         first, done = 0.0, 0
         with opened(audio, path, form, plan.options) as output_file:
             estimate = output_file.source.estimated_samples
             expected = None if estimate is None else timeline.frame_count(estimate)
             clip = ClipWindow(output_file.source.blocks())
-            chunks = render(self._transport, about, clip, Plan(**{**vars(plan), **asked}))
+            chunks = render(source, about, clip, Plan(**{**vars(plan), **asked}))
             async with aclosing(chunks):  # type: ignore[type-var]
                 async for chunk in chunks:
                     first = first or time.monotonic() - begun
@@ -169,6 +205,8 @@ class AsyncLipSyncClient:
                     if progress is not None:
                         progress(done, expected)
             await output_file.close()
+        if isinstance(source, Kept):
+            source.remove()
         return Summary(path, done, time.monotonic() - begun, first)
 
 
@@ -180,8 +218,15 @@ class LipSyncClient:
             client.render_to_file("speech.wav", "talk.mp4", "demo")
     """
 
-    def __init__(self, url: str) -> None:
-        self._async = AsyncLipSyncClient(url)
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        ca_file: str | Path | None = None,
+        patience_s: float = 5.0,
+    ) -> None:
+        self._async = AsyncLipSyncClient(url, token=token, ca_file=ca_file, patience_s=patience_s)
 
     def __enter__(self) -> LipSyncClient:
         self._context = start_blocking_portal()
@@ -237,6 +282,7 @@ class LipSyncClient:
         frames: str | None = None,
         form: Form | None = None,
         force: bool = False,
+        resume: bool = False,
         progress: Progress | None = None,
     ) -> Summary:
         async def call() -> Summary:
@@ -248,6 +294,7 @@ class LipSyncClient:
                 frames=frames,
                 form=form,
                 force=force,
+                resume=resume,
                 progress=progress,
             )
 

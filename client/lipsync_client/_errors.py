@@ -9,6 +9,7 @@ LipSyncError
 │   ├── ServerLost      it answered before, and stopped
 │   ├── ServerTimeout   no answer within the deadline
 │   ├── Overloaded      it refuses more work for now
+│   ├── NotAllowed      its gateway lets nobody in without a token, or does not do this for callers
 │   ├── UnknownAvatar   it serves no such avatar
 │   └── Rejected        it refused the request; the message says why
 └── Incompatible        the server speaks another protocol than this client
@@ -55,6 +56,10 @@ class ServerTimeout(ServerError):
 
 class Overloaded(ServerError):
     """The server refuses more work for now."""
+
+
+class NotAllowed(ServerError):
+    """The server's gateway refused the caller."""
 
 
 class UnknownAvatar(ServerError):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +16,8 @@ from numpy.typing import NDArray
 from . import _timeline as timeline
 from ._audio import ClipWindow
 from ._avatar import Avatar
-from ._errors import InputError
-from ._transport import Parameters, Transport
+from ._errors import InputError, ServerTimeout
+from ._transport import Parameters, Tensor, Transport
 
 FIRST_CHUNK = 8  # frames: the first picture should not wait for a whole chunk
 
@@ -27,17 +29,20 @@ class Plan:
     Attributes:
         output: FRAMES, JPEG or H264.
         chunk: frames a request; None for the most the server takes.
-        in_flight: requests under way at once, which bounds the memory.
+        in_flight: requests under way at once, which bounds the memory; None for 3, and 2 more for each
+            further server.
         pose_offset: frame of the avatar's own motion to begin with.
-        timeout_s: longest wait for one request.
+        timeout_s: longest wait for one request, tries at other servers included.
+        total_timeout_s: longest time for the whole clip; None for no limit.
         options: the server's encoder options (crf, preset, jpeg_quality).
     """
 
     output: str = "H264"
     chunk: int | None = None
-    in_flight: int = 3
+    in_flight: int | None = None
     pose_offset: int = 0
     timeout_s: float = 120.0
+    total_timeout_s: float | None = None
     options: Parameters = field(default_factory=dict)
 
 
@@ -52,8 +57,23 @@ class Chunk:
     frames: NDArray[Any]
 
 
+class Asked(Protocol):
+    """What a render needs of a server, or of several as one."""
+
+    transports: list[Transport]
+
+    async def infer(
+        self,
+        model: str,
+        inputs: dict[str, Tensor],
+        output: str,
+        parameters: Parameters,
+        timeout_s: float,
+    ) -> Tensor: ...
+
+
 async def render(
-    transport: Transport, avatar: Avatar, clip: ClipWindow, plan: Plan
+    transport: Asked, avatar: Avatar, clip: ClipWindow, plan: Plan
 ) -> AsyncIterator[Chunk]:
     """Chunks of a clip in order.
 
@@ -65,11 +85,13 @@ async def render(
         raise InputError(
             f"a chunk must be 1 to {avatar.max_frames} frames, the server's limit; got {size}"
         )
+    in_flight = plan.in_flight or 1 + 2 * len(transport.transports)
+    deadline = math.inf if plan.total_timeout_s is None else time.monotonic() + plan.total_timeout_s
     pending: deque[asyncio.Task[Chunk]] = deque()
     at, count, ended = 0, min(size, FIRST_CHUNK), False
     try:
         while True:
-            while not ended and len(pending) < plan.in_flight:
+            while not ended and len(pending) < in_flight:
                 clip.read_to(timeline.live_end(at + count - 1))
                 if clip.total is not None:
                     count = min(count, timeline.frame_count(clip.total) - at)
@@ -82,15 +104,26 @@ async def render(
                 at, count = at + count, size
             if not pending:
                 return
-            yield await pending.popleft()
+            yield await _within(pending.popleft(), deadline, plan)
     finally:
         for task in pending:
             task.cancel()
         await asyncio.gather(*pending, return_exceptions=True)
 
 
+async def _within(task: asyncio.Task[Chunk], deadline: float, plan: Plan) -> Chunk:
+    """The task's chunk, unless the time for the whole clip is over first."""
+    remaining = deadline - time.monotonic()
+    if math.isinf(remaining):
+        return await task
+    try:
+        return await asyncio.wait_for(task, max(0.0, remaining))
+    except (asyncio.TimeoutError, TimeoutError) as e:
+        raise ServerTimeout(f"the clip was not done within {plan.total_timeout_s:g} s") from e
+
+
 def _ask(
-    transport: Transport, avatar: Avatar, clip: ClipWindow, plan: Plan, start: int, count: int
+    transport: Asked, avatar: Avatar, clip: ClipWindow, plan: Plan, start: int, count: int
 ) -> Any:
     """The request for one chunk, with its slice cut now."""
     samples = timeline.LIVE if clip.total is None else clip.total

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -19,6 +22,7 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from ._errors import (
     InputError,
+    NotAllowed,
     Overloaded,
     Rejected,
     ServerError,
@@ -32,12 +36,31 @@ Tensor = NDArray[Any]
 Parameters = dict[str, str | int | bool]
 _INT32_MAX = 2**31 - 1
 _READY_TIMEOUT_S = 10.0
+_PORTS = {"grpc": 8001, "grpcs": 8443, "http": 8000, "https": 8443}  # Triton's, and the gateway's
+_STUB_GONE = "is not healthy"  # what Triton says of a Python model whose process has died
 # A client that passes channel arguments gets none of tritonclient's own, so the size limits stand here.
 _CHANNEL = [
     ("grpc.max_send_message_length", _INT32_MAX),
     ("grpc.max_receive_message_length", _INT32_MAX),
     ("grpc.primary_user_agent", "lipsync-client"),
 ]
+
+
+@dataclass(frozen=True)
+class Access:
+    """How to be let in where a gateway asks.
+
+    Attributes:
+        token: sent as `Authorization: Bearer TOKEN`.
+        ca_file: PEM of who signed the gateway's certificate, if not one this machine trusts.
+    """
+
+    token: str | None = field(default=None, repr=False)
+    ca_file: str | Path | None = None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {} if self.token is None else {"authorization": f"Bearer {self.token}"}
 
 
 class Transport(Protocol):
@@ -60,20 +83,25 @@ class Transport(Protocol):
     async def close(self) -> None: ...
 
 
-def connect(url: str) -> Transport:
-    """A transport for grpc://HOST:PORT or http://HOST:PORT; nothing is sent yet.
+def connect(url: str, access: Access | None = None) -> Transport:
+    """A transport for grpc://, grpcs://, http:// or https://HOST:PORT; nothing is sent yet.
 
     Raises:
-        InputError: another kind of URL.
+        InputError: another kind of URL, or a CA file that cannot be read.
     """
     parts = urlsplit(url)
-    if parts.scheme not in ("grpc", "http") or not parts.hostname or parts.path.strip("/"):
+    if parts.scheme not in _PORTS or not parts.hostname or parts.path.strip("/"):
         raise InputError(
-            f"the server's URL must be grpc://HOST:PORT or http://HOST:PORT, got {url!r}"
+            "the server's URL must be grpc://HOST:PORT or http://HOST:PORT"
+            f" (grpcs:// or https:// with TLS), got {url!r}"
         )
-    port = parts.port or (8001 if parts.scheme == "grpc" else 8000)
+    access = access or Access()
+    if access.ca_file is not None and not Path(access.ca_file).is_file():
+        raise InputError(f"the CA file {access.ca_file} is not there")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return (Grpc if parts.scheme == "grpc" else Http)(url, f"{host}:{port}")
+    address = f"{host}:{parts.port or _PORTS[parts.scheme]}"
+    secure = parts.scheme.endswith("s")
+    return (Grpc if parts.scheme.startswith("grpc") else Http)(url, address, access, secure)
 
 
 class _Base:
@@ -81,9 +109,10 @@ class _Base:
 
     _module: Any
 
-    def __init__(self, url: str, client: Any) -> None:
+    def __init__(self, url: str, client: Any, access: Access) -> None:
         self.url = url
         self._client = client
+        self._headers = access.headers
         self._answered = False
 
     async def infer(
@@ -110,6 +139,7 @@ class _Base:
                 tensors,
                 outputs=[self._module.InferRequestedOutput(output)],
                 parameters=parameters or None,
+                headers=self._headers,
             ),
             timeout_s,
         )
@@ -119,7 +149,7 @@ class _Base:
         return np.asarray(array)
 
     async def model_ready(self, model: str) -> bool:
-        return bool(await self._call(self._client.is_model_ready(model)))
+        return bool(await self._call(self._client.is_model_ready(model, headers=self._headers)))
 
     async def close(self) -> None:
         await self._client.close()
@@ -144,17 +174,30 @@ class _Base:
     def _translated(self, error: InferenceServerException) -> ServerError:
         status = str(error.status() or "").removeprefix("StatusCode.")
         message = str(error.message() or error)
-        if status in ("UNAVAILABLE", "CANCELLED") and "not ready" not in message:
-            if "exceeds maximum queue size" in message.lower():
-                return Overloaded(f"{self.url} is full: {message}")
-            return self._gone(message)
-        if status == "DEADLINE_EXCEEDED":
-            return ServerTimeout(f"{self.url} did not answer in time: {message}")
-        if "unknown model" in message.lower() or "not ready" in message.lower():
-            return UnknownAvatar(f"{self.url}: {message}; `lipsync-client avatars` lists them")
-        if "maximum queue size" in message.lower() or status in ("RESOURCE_EXHAUSTED", "503"):
+        said = message.lower()
+        # A gateway refuses gRPC calls with HTTP statuses, which arrive within the message.
+        http_status = status if status.isdigit() else said.rpartition("status: ")[2][:3]
+        if (
+            "maximum queue size" in said
+            or "too many streams" in said
+            or http_status in ("429", "503")
+        ):
             return Overloaded(f"{self.url} is full: {message}")
-        if status in ("INVALID_ARGUMENT", "400"):
+        if status == "UNAUTHENTICATED" or http_status == "401":
+            return NotAllowed(
+                f"{self.url} wants a token it knows (--token, LIPSYNC_TOKEN): {message}"
+            )
+        if status == "PERMISSION_DENIED" or http_status == "403":
+            return NotAllowed(f"{self.url} does not let callers do this: {message}")
+        if "unknown model" in said or "not ready" in said:
+            return UnknownAvatar(f"{self.url}: {message}; `lipsync-client avatars` lists them")
+        if status in ("UNAVAILABLE", "CANCELLED") or http_status == "502" or _STUB_GONE in said:
+            return self._gone(message)
+        if status == "DEADLINE_EXCEEDED" or http_status == "504":
+            return ServerTimeout(f"{self.url} did not answer in time: {message}")
+        if status == "RESOURCE_EXHAUSTED":
+            return Overloaded(f"{self.url} is full: {message}")
+        if status == "INVALID_ARGUMENT" or http_status in ("400", "413"):
             return Rejected(message)
         return ServerError(f"{self.url}: {message} ({status or 'no status'})")
 
@@ -164,19 +207,26 @@ class Grpc(_Base):
 
     _module = triton_grpc
 
-    def __init__(self, url: str, address: str) -> None:
-        super().__init__(url, triton_grpc_aio.InferenceServerClient(address, channel_args=_CHANNEL))
+    def __init__(self, url: str, address: str, access: Access, secure: bool) -> None:
+        client = triton_grpc_aio.InferenceServerClient(
+            address,
+            ssl=secure,
+            root_certificates=None if access.ca_file is None else str(access.ca_file),
+            channel_args=_CHANNEL,
+        )
+        super().__init__(url, client, access)
 
     async def config(self, model: str) -> dict[str, Any]:
-        answer = await self._call(self._client.get_model_config(model, as_json=True))
-        return dict(answer["config"])
+        call = self._client.get_model_config(model, headers=self._headers, as_json=True)
+        return dict((await self._call(call))["config"])
 
     async def index(self) -> list[dict[str, Any]]:
-        answer = await self._call(self._client.get_model_repository_index(as_json=True))
-        return list(answer.get("models", []))
+        call = self._client.get_model_repository_index(headers=self._headers, as_json=True)
+        return list((await self._call(call)).get("models", []))
 
     async def metadata(self) -> dict[str, Any]:
-        return dict(await self._call(self._client.get_server_metadata(as_json=True)))
+        call = self._client.get_server_metadata(headers=self._headers, as_json=True)
+        return dict(await self._call(call))
 
 
 class Http(_Base):
@@ -184,19 +234,28 @@ class Http(_Base):
 
     _module = triton_http
 
-    def __init__(self, url: str, address: str) -> None:
-        super().__init__(
-            url, triton_http_aio.InferenceServerClient(address, conn_limit=64, conn_timeout=3600.0)
+    def __init__(self, url: str, address: str, access: Access, secure: bool) -> None:
+        context = None
+        if secure:
+            context = ssl.create_default_context(
+                cafile=None if access.ca_file is None else str(access.ca_file)
+            )
+        client = triton_http_aio.InferenceServerClient(
+            address, conn_limit=64, conn_timeout=3600.0, ssl=secure, ssl_context=context
         )
+        super().__init__(url, client, access)
 
     async def config(self, model: str) -> dict[str, Any]:
-        return _object(await self._call(self._client.get_model_config(model)))
+        return _object(
+            await self._call(self._client.get_model_config(model, headers=self._headers))
+        )
 
     async def index(self) -> list[dict[str, Any]]:
-        return list(await self._call(self._client.get_model_repository_index()))
+        call = self._client.get_model_repository_index(headers=self._headers)
+        return list(await self._call(call))
 
     async def metadata(self) -> dict[str, Any]:
-        return _object(await self._call(self._client.get_server_metadata()))
+        return _object(await self._call(self._client.get_server_metadata(headers=self._headers)))
 
 
 def _object(answer: Any) -> dict[str, Any]:

@@ -11,7 +11,15 @@ from typing import Any
 
 import click
 
-from ._cli_common import failures, json_option, repository_option, run, server, url_option
+from ._cli_common import (
+    Connection,
+    failures,
+    json_option,
+    repository_option,
+    run,
+    server,
+    url_option,
+)
 from ._cli_render import render
 
 _HELP: dict[str, Any] = {"help_option_names": ["-h", "--help"], "show_default": True}
@@ -41,9 +49,9 @@ main.add_command(render)
 @url_option
 @repository_option
 @json_option
-def avatars(url: str | None, repository: Path, as_json: bool) -> None:
+def avatars(connection: Connection, repository: Path, as_json: bool) -> None:
     """List the server's avatars."""
-    with failures(), server(url, repository) as where:
+    with failures(), server(connection, repository) as where:
         found = run(where, lambda client: client.avatars())
     if as_json:
         click.echo(json.dumps([vars(a) for a in found]))
@@ -58,9 +66,9 @@ def avatars(url: str | None, repository: Path, as_json: bool) -> None:
 @url_option
 @repository_option
 @json_option
-def health(url: str | None, repository: Path, as_json: bool) -> None:
+def health(connection: Connection, repository: Path, as_json: bool) -> None:
     """Readiness of every model; exit code 1 if one is not ready."""
-    with failures(), server(url, repository) as where:
+    with failures(), server(connection, repository) as where:
         states = run(where, lambda client: client.health())
     if as_json:
         click.echo(json.dumps(states))
@@ -74,12 +82,12 @@ def health(url: str | None, repository: Path, as_json: bool) -> None:
 @url_option
 @repository_option
 @json_option
-def info(url: str | None, repository: Path, as_json: bool) -> None:
+def info(connection: Connection, repository: Path, as_json: bool) -> None:
     """The server's version and extensions."""
-    with failures(), server(url, repository) as where:
+    with failures(), server(connection, repository) as where:
         about = run(where, lambda client: client.info())
     if as_json:
         click.echo(json.dumps(about))
     else:
-        click.echo(f"{about['name']} {about['version']} at {where}")
+        click.echo(f"{about['name']} {about['version']} at {where.url}")
         click.echo("extensions: " + ", ".join(about["extensions"]))

@@ -78,6 +78,15 @@ def main() -> None:
 @click.option("--no-parsing", is_flag=True, help="Leave the dataset's parsing masks aside.")
 @click.option("--feather", type=float, metavar="PX", help="Soft edge of the paste, pixels of 320.")
 @click.option("--colour-match", is_flag=True, help="Match the patch's colour to the original rim.")
+@click.option(
+    "--silence-gate",
+    type=float,
+    metavar="DB",
+    help="Below this level (of full scale, such as -45) the mouth eases to the avatar's own frame.",
+)
+@click.option(
+    "--silence-after", type=float, metavar="S", help="... this far from any louder sound."
+)
 @click.option("--load", is_flag=True, help="Load it into the running server at --url.")
 @_server_options
 @_repository_option
@@ -92,6 +101,8 @@ def add(
     no_parsing: bool,
     feather: float | None,
     colour_match: bool,
+    silence_gate: float | None,
+    silence_after: float | None,
     load: bool,
     url: str | None,
     admin_key: str | None,
@@ -102,7 +113,7 @@ def add(
     from lipsync_preprocessing.repository import RAW, Repository
 
     control = _control(url, admin_key) if load else None
-    paste = PasteOptions(feather, colour_match)
+    paste = PasteOptions(feather, colour_match, silence_gate, silence_after)
     with _progress() as report:
         made = add_avatar(
             repository,

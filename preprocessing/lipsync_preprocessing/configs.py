@@ -20,6 +20,7 @@ from lipsync_preprocessing.repository import (
 )
 
 FRAMES_OUTPUT = "FRAMES"
+_LONGEST_SILENCE_S = 0.23  # the 0.35 s that `mel` tells of, less the easing
 
 
 @dataclass(frozen=True)
@@ -29,15 +30,32 @@ class PasteOptions:
     Attributes:
         paste_feather_px: width of the soft edge of the patch, pixels of the 320 square.
         paste_colour_match: match the patch to the original rim.
+        paste_silence_db: where the sound stays below this level, dB of full scale, the mouth eases to the
+            avatar's own frame.
+        paste_silence_after_s: how long it must be silent before and after; 0.2 if not given.
     """
 
     paste_feather_px: float | None = None
     paste_colour_match: bool = False
+    paste_silence_db: float | None = None
+    paste_silence_after_s: float | None = None
 
     def __post_init__(self) -> None:
         feather = self.paste_feather_px
         if feather is not None and not 0 <= feather <= 160:
             raise RepositoryError(f"feather: expected 0 to 160 pixels, got {feather}")
+        level, after = self.paste_silence_db, self.paste_silence_after_s
+        if level is not None and not -100 <= level <= 0:
+            raise RepositoryError(
+                f"silence gate: expected -100 to 0 dB of full scale, got {level:g}"
+            )
+        if after is not None and level is None:
+            raise RepositoryError("silence after: expected a silence gate with it, got none")
+        if after is not None and not 0.05 <= after <= _LONGEST_SILENCE_S:
+            raise RepositoryError(
+                f"silence after: expected 0.05 to {_LONGEST_SILENCE_S} s, what a request hears about a frame;"
+                f" got {after:g}"
+            )
 
     def parameters(self) -> dict[str, str]:
         """The options that are on, as config parameters."""

@@ -24,6 +24,8 @@ Image = NDArray[np.uint8]
 CROP = 328  # pixels: the square a rectangle is resized to
 BORDER = 4  # pixels of the crop around the generator's 320x320 that stay original
 FACE = CROP - 2 * BORDER
+LEVEL_STEP_S = 0.0125  # between the levels that `mel` gives for a frame, which reach 0.35 s
+EASE_S = 0.12  # from the patch to the avatar's own frame: three frames
 # What the generator was shown of the original: its patch should look the same there.
 _RIM = np.ones((FACE, FACE), bool)
 _RIM[5:310, 5:315] = False
@@ -35,19 +37,46 @@ class Paste(NamedTuple):
     Attributes:
         feather_px: width of the soft edge, in pixels of the 320 square.
         colour_match: shift the patch's colours so that its rim has the mean of the original's.
+        silence_db: where the sound stays below this, in dB of full scale, the avatar's own frame shows;
+            None for never.
+        silence_after_s: how far from any louder sound, before or after it, the mouth begins to ease there.
     """
 
     feather_px: float = 0.0
     colour_match: bool = False
+    silence_db: float | None = None
+    silence_after_s: float = 0.2
 
     @classmethod
     def from_parameters(cls, parameters: dict[str, dict[str, str]]) -> Paste:
         """Read a compositor's config parameters, in the form that Triton hands them over."""
 
-        def value(name: str) -> float:
-            return float(parameters.get(name, {}).get("string_value", "0"))
+        def value(name: str, default: float = 0.0) -> float:
+            return float(parameters.get(name, {}).get("string_value", default))
 
-        return cls(value("paste_feather_px"), bool(value("paste_colour_match")))
+        return cls(
+            value("paste_feather_px"),
+            bool(value("paste_colour_match")),
+            value("paste_silence_db") if "paste_silence_db" in parameters else None,
+            value("paste_silence_after_s", cls._field_defaults["silence_after_s"]),
+        )
+
+    def own_share(self, levels: NDArray[np.float32]) -> NDArray[np.float64]:
+        """How much of each frame is the avatar's own, by the sound about it.
+
+        Args:
+            levels: float32 (n, 2 r + 1) dB, every LEVEL_STEP_S, the middle one at the frame.
+
+        Returns:
+            float64 (n,): 0, the patch as it is, to 1, the avatar's own frame.
+        """
+        if self.silence_db is None:
+            return np.zeros(len(levels))
+        reach = levels.shape[1] // 2
+        away_s = np.abs(np.arange(-reach, reach + 1)) * LEVEL_STEP_S
+        nearest_s = np.where(levels > self.silence_db, away_s, np.inf).min(axis=1)
+        x = np.clip((nearest_s - self.silence_after_s) / EASE_S, 0.0, 1.0)
+        return np.asarray(x * x * (3.0 - 2.0 * x))
 
 
 class Background(NamedTuple):
@@ -83,8 +112,8 @@ class AvatarFrames:
             self._masks: Image | None = pack.get("masks")
             self._mask_offsets = pack["mask_offsets"].tolist() if "masks" in pack else []
         self._left = cache_bytes
-        self._paste = paste or Paste()
-        self._soft_edge = _soft_edge(self._paste.feather_px)
+        self._paste = paste = paste or Paste()
+        self._soft_edge = _soft_edge(paste.feather_px)
         self._bgr: dict[int, Image] = {}
         self._i420: dict[int, Background] = {}
 
@@ -130,20 +159,23 @@ class AvatarFrames:
                 self._i420[k] = background
         return background
 
-    def patched(self, k: int, crop: Image, patch: Image) -> Image:
+    def patched(self, k: int, crop: Image, patch: Image, own: float = 0.0) -> Image:
         """The face rectangle with the generator's patch in it.
 
         Args:
             k: frame.
             crop: uint8 (h, w, 3) BGR, the original pixels of the rectangle.
             patch: uint8 (320, 320, 3) BGR.
+            own: share of the original, 0 to 1.
 
         Returns:
             uint8 (h, w, 3) BGR.
         """
+        if own >= 1.0:
+            return crop
         square = cv2.resize(crop, (CROP, CROP), interpolation=cv2.INTER_CUBIC)
         inner = square[BORDER:-BORDER, BORDER:-BORDER]
-        inner[:] = self._blended(inner, patch)
+        inner[:] = self._blended(inner, patch, own)
         height, width = crop.shape[:2]
         face: Image = cv2.resize(square, (width, height), interpolation=cv2.INTER_CUBIC)
         mask = self._mask(k)
@@ -151,25 +183,27 @@ class AvatarFrames:
             np.copyto(face, crop, where=mask[:, :, None] != 0)
         return face
 
-    def _blended(self, face: Image, patch: Image) -> Image:
+    def _blended(self, face: Image, patch: Image, own: float) -> Image:
         """The patch with the paste options applied; both uint8 (320, 320, 3) BGR."""
-        if self._paste == Paste():
+        if not (own or self._paste.colour_match or self._soft_edge is not None):
             return patch
         result = patch.astype(np.float32)
         if self._paste.colour_match:
             result += face[_RIM].mean(axis=0) - patch[_RIM].mean(axis=0)
         if self._soft_edge is not None:
             result += (1 - self._soft_edge) * (face - result)
+        if own:
+            result += own * (face - result)
         return np.clip(result, 0, 255).round().astype(np.uint8)
 
-    def compose_bgr(self, k: int, patch: Image, out: Image) -> None:
+    def compose_bgr(self, k: int, patch: Image, out: Image, own: float = 0.0) -> None:
         """Write frame k with the patch into `out`, uint8 (H, W, 3) BGR."""
         frame = self.bgr(k)
         x1, y1, x2, y2 = self.rects[k]
         np.copyto(out, frame)
-        out[y1:y2, x1:x2] = self.patched(k, frame[y1:y2, x1:x2], patch)
+        out[y1:y2, x1:x2] = self.patched(k, frame[y1:y2, x1:x2], patch, own)
 
-    def compose_i420(self, k: int, patch: Image, out: Image) -> None:
+    def compose_i420(self, k: int, patch: Image, out: Image, own: float = 0.0) -> None:
         """Write frame k with the patch into `out`, like Background.i420; only the face is converted."""
         i420, region, (left, top, right, bottom) = self.background(k)
         x1, y1, x2, y2 = self.rects[k]
@@ -178,7 +212,7 @@ class AvatarFrames:
         region = region.copy()
         # An odd frame loses its last row or column to 4:2:0; the rectangle may lie over it.
         crop = region[inner] if (y2 <= height and x2 <= width) else self.bgr(k)[y1:y2, x1:x2]
-        face = self.patched(k, crop, patch)
+        face = self.patched(k, crop, patch, own)
         region[inner] = face[: min(y2, bottom) - y1, : min(x2, right) - x1]
         np.copyto(out, i420)
         small = cv2.cvtColor(region, cv2.COLOR_BGR2YUV_I420).reshape(-1)

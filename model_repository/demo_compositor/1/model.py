@@ -20,7 +20,8 @@ class TritonPythonModel:
         parameters = json.loads(args["model_config"])["parameters"]
         cache_mb = int(parameters["frame_cache_mb"]["string_value"])
         pack = Path(__file__).with_name("frames.npz")
-        self._avatar = AvatarFrames(pack, cache_mb * 2**20, Paste.from_parameters(parameters))
+        self._paste = Paste.from_parameters(parameters)
+        self._avatar = AvatarFrames(pack, cache_mb * 2**20, self._paste)
         self._avatar.preload()
 
     def execute(self, requests: list[Any]) -> list[Any]:
@@ -44,14 +45,16 @@ class TritonPythonModel:
                 f"expected one POSE a PATCH, got {len(poses)} and {len(patches)}"
             )
         avatar = self._avatar
-        work = [(avatar.at(pose), patch) for pose, patch in zip(poses, patches, strict=True)]
+        shares = self._own_shares(request, len(patches))
+        frames = [avatar.at(pose) for pose in poses]
+        work = list(zip(frames, patches, shares, strict=True))
         wanted = request.requested_output_names()
         outputs = []
         if "FRAMES" in wanted:
-            frames = np.empty((len(work), avatar.height, avatar.width, 3), np.uint8)
-            for out, (k, patch) in zip(frames, work, strict=True):
-                avatar.compose_bgr(k, patch, out)
-            outputs.append(pb_utils.Tensor("FRAMES", frames))
+            pictures = np.empty((len(work), avatar.height, avatar.width, 3), np.uint8)
+            for out, (k, patch, own) in zip(pictures, work, strict=True):
+                avatar.compose_bgr(k, patch, out, own)
+            outputs.append(pb_utils.Tensor("FRAMES", pictures))
         if "JPEG" in wanted:
             units = [encode.jpeg(frame, options.jpeg_quality) for frame in self._bgr(work)]
             outputs.append(_bytes_tensor("JPEG", units))
@@ -59,18 +62,28 @@ class TritonPythonModel:
             outputs.append(_bytes_tensor("H264", encode.h264(self._i420(work), options)))
         return outputs
 
-    def _bgr(self, work: list[tuple[int, Any]]) -> Iterator[Any]:
+    def _own_shares(self, request: Any, count: int) -> list[float]:
+        """How much of each frame stays the avatar's own: all 0 without a silence gate."""
+        level = pb_utils.get_input_tensor_by_name(request, "LEVEL")
+        if level is None or self._paste.silence_db is None:
+            return [0.0] * count
+        levels = level.as_numpy()
+        if len(levels) != count:
+            raise encode.OptionError(f"expected one LEVEL a PATCH, got {len(levels)} and {count}")
+        return list(self._paste.own_share(levels).tolist())
+
+    def _bgr(self, work: list[tuple[int, Any, float]]) -> Iterator[Any]:
         frame = np.empty((self._avatar.height, self._avatar.width, 3), np.uint8)
-        for k, patch in work:
-            self._avatar.compose_bgr(k, patch, frame)
+        for k, patch, own in work:
+            self._avatar.compose_bgr(k, patch, frame, own)
             yield frame
 
-    def _i420(self, work: list[tuple[int, Any]]) -> Iterator[Any]:
+    def _i420(self, work: list[tuple[int, Any, float]]) -> Iterator[Any]:
         # Rounded down to even, as the avatar's backgrounds are.
         height, width = self._avatar.height & ~1, self._avatar.width & ~1
         picture = np.empty((height * 3 // 2, width), np.uint8)
-        for k, patch in work:
-            self._avatar.compose_i420(k, patch, picture)
+        for k, patch, own in work:
+            self._avatar.compose_i420(k, patch, picture, own)
             yield picture
 
 

@@ -50,6 +50,7 @@ class TritonPythonModel:
             pb_utils.Tensor("WINDOWS", self._windows(audio, start, plan)),
             pb_utils.Tensor("INDEX", plan.index),
             pb_utils.Tensor("POSE", (pose + offset)[:, None]),
+            pb_utils.Tensor("LEVEL", dsp.levels(audio, start, plan)),
         ]
 
 

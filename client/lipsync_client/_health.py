@@ -1,0 +1,51 @@
+"""What a server is really able to do, whatever it says."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from ._avatar import Avatar, is_avatar
+from ._errors import ServerError, UnknownAvatar
+from ._timeline import SAMPLE_RATE
+from ._transport import Tensor, Transport
+
+_PROBE_S = 30.0
+_DEAD_STUB = re.compile(r"stub process '?(\w+?)(?:_\d+)*_\d+'? is not healthy", re.IGNORECASE)
+
+
+async def health_of(transport: Transport) -> dict[str, bool]:
+    """Readiness of each model of one server by name.
+
+    Triton goes on calling a Python model ready whose process has died, so each avatar is asked for one frame
+    of silence, which passes through all the models it is made of.
+
+    Raises:
+        ServerError: the server does not answer at all.
+    """
+    names = sorted({entry["name"] for entry in await transport.index()})
+    states = {name: await transport.model_ready(name) for name in names}
+    for name in names:
+        if not states[name]:
+            continue
+        try:
+            config = await transport.config(name)
+            if is_avatar(config):
+                await _one_frame(transport, Avatar.from_config(config))
+        except UnknownAvatar:
+            states[name] = False
+        except ServerError as e:
+            states[name] = False
+            dead = _DEAD_STUB.search(str(e))
+            if dead is not None and dead[1] in states:
+                states[dead[1]] = False
+    return states
+
+
+async def _one_frame(transport: Transport, avatar: Avatar) -> None:
+    inputs: dict[str, Tensor] = {
+        "AUDIO": np.zeros(SAMPLE_RATE // 10, np.float32),
+        "FRAME_COUNT": np.array([1], np.int64),
+    }
+    await transport.infer(avatar.name, inputs, "JPEG", {}, _PROBE_S)

@@ -1,0 +1,245 @@
+"""Several servers as one: each request goes where the least is under way, and elsewhere if that fails.
+
+The server keeps nothing between requests, so a request may be asked again anywhere. Tried again is only what
+another try can help: a server that is gone, silent, or full. What a server refused is refused for good.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from ._errors import (
+    InputError,
+    Overloaded,
+    ServerError,
+    ServerLost,
+    ServerTimeout,
+    UnknownAvatar,
+    Unreachable,
+)
+from ._transport import Access, Parameters, Tensor, Transport, connect
+
+T = TypeVar("T")
+
+_GONE = (Unreachable, ServerLost)
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0
+_REST_S, _LONGEST_REST_S = 0.5, 10.0
+# A request is asked elsewhere too when it takes this many times longer than its like, and so long at least.
+_SLOW_FACTOR, _SLOW_S = 4.0, 2.0
+_MEMORY = 0.8  # of the past in the running mean of a server's times
+
+
+@dataclass(eq=False)
+class _Replica:
+    transport: Transport
+    in_flight: int = 0
+    usual_s: float = 0.0  # running mean of its answers' times; 0 before the first
+    failures: int = 0  # in a row
+    rests_until: float = 0.0
+
+    def answered(self, seconds: float) -> None:
+        self.failures, self.rests_until = 0, 0.0
+        old = self.usual_s or seconds
+        self.usual_s = _MEMORY * old + (1 - _MEMORY) * seconds
+
+    def failed(self) -> None:
+        rest = min(_LONGEST_REST_S, _REST_S * 2**self.failures)
+        self.failures += 1
+        self.rests_until = time.monotonic() + rest
+
+
+class Replicas:
+    """A transport made of others.
+
+    Args:
+        transports: at least one.
+        patience_s: how long a render waits for a server to come back once all are gone.
+    """
+
+    def __init__(self, transports: Sequence[Transport], patience_s: float) -> None:
+        self.url = ",".join(t.url for t in transports)
+        self.transports = list(transports)
+        self._replicas = [_Replica(t) for t in transports]
+        self._patience_s = patience_s
+        self._answered_at: float | None = None
+
+    async def infer(
+        self,
+        model: str,
+        inputs: dict[str, Tensor],
+        output: str,
+        parameters: Parameters,
+        timeout_s: float,
+    ) -> Tensor:
+        """One answer, from whichever server gives it first.
+
+        Raises:
+            ServerError: of the last try, when no other can help or `timeout_s` is over.
+        """
+        deadline = time.monotonic() + timeout_s
+        pause, tries, last = _FIRST_PAUSE_S, 0, time.monotonic()
+        tried: set[int] = set()
+        while True:
+            replica = self._pick(tried)
+            tries += 1
+            try:
+                return await self._ask(replica, model, inputs, output, parameters, deadline)
+            except (Unreachable, ServerLost, ServerTimeout, Overloaded, UnknownAvatar) as error:
+                tried.add(id(replica))
+                everywhere = len(tried) == len(self._replicas)
+                if not self._worth_another_try(error, everywhere, last, deadline):
+                    raise
+            if everywhere:  # each was asked once: wait for one to come back, or for room
+                tried.clear()
+                await asyncio.sleep(
+                    min(pause * random.uniform(0.5, 1.5), deadline - time.monotonic())
+                )
+                pause = min(2 * pause, _LONGEST_PAUSE_S)
+
+    def _worth_another_try(
+        self, error: ServerError, everywhere: bool, begun: float, deadline: float
+    ) -> bool:
+        now = time.monotonic()
+        if now >= deadline:
+            return False
+        if not everywhere or isinstance(error, Overloaded):
+            return True
+        if isinstance(error, _GONE) and self._answered_at is not None:
+            return now - max(begun, self._answered_at) < self._patience_s
+        return False  # nobody ever answered, none knows the avatar, or all are silent
+
+    async def _ask(
+        self,
+        first: _Replica,
+        model: str,
+        inputs: dict[str, Tensor],
+        output: str,
+        parameters: Parameters,
+        deadline: float,
+    ) -> Tensor:
+        """Ask one server; a second one too if the first takes far longer than is usual."""
+
+        async def one(replica: _Replica) -> Tensor:
+            replica.in_flight += 1
+            begun = time.monotonic()
+            try:
+                answer = await replica.transport.infer(
+                    model, inputs, output, parameters, max(0.001, deadline - begun)
+                )
+            except (Unreachable, ServerLost, ServerTimeout, UnknownAvatar):
+                replica.failed()
+                raise
+            finally:
+                replica.in_flight -= 1
+            self._answered_at = time.monotonic()
+            replica.answered(self._answered_at - begun)
+            return answer
+
+        asked = {asyncio.create_task(one(first)): first}
+        usual = max(r.usual_s for r in self._replicas)
+        patience: float | None = (
+            max(_SLOW_S, _SLOW_FACTOR * usual) if len(self._replicas) > 1 else None
+        )
+        error: BaseException | None = None
+        try:
+            while asked:
+                done, _ = await asyncio.wait(
+                    asked, timeout=patience, return_when=asyncio.FIRST_COMPLETED
+                )
+                for task in done:
+                    asked.pop(task)
+                    if task.exception() is None:
+                        for replica in asked.values():  # overtaken by one that was asked later
+                            if replica is first:
+                                replica.failed()
+                        return task.result()
+                    error = error or task.exception()
+                if not done:
+                    second = self._pick({id(first)})
+                    if second is not first and not second.rests_until > time.monotonic():
+                        asked[asyncio.create_task(one(second))] = second
+                    patience = None
+        finally:
+            for task in asked:
+                task.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
+        assert error is not None
+        raise error
+
+    def _pick(self, but: set[int]) -> _Replica:
+        """The one with the least under way; one that rests after a failure only if all do."""
+        now = time.monotonic()
+        others = [r for r in self._replicas if id(r) not in but] or self._replicas
+        return min(others, key=lambda r: (r.rests_until > now, r.in_flight, r.usual_s))
+
+    async def _any(self, call: Callable[[Transport], Awaitable[T]]) -> T:
+        """The answer of the first server that gives one."""
+        error: ServerError | None = None
+        for replica in sorted(self._replicas, key=lambda r: r.rests_until):
+            try:
+                return await call(replica.transport)
+            except (Unreachable, ServerLost, ServerTimeout, UnknownAvatar) as e:
+                if isinstance(e, _GONE):
+                    replica.failed()
+                error = error or e
+        assert error is not None
+        raise error
+
+    async def config(self, model: str) -> dict[str, Any]:
+        return await self._any(lambda t: t.config(model))
+
+    async def index(self) -> list[dict[str, Any]]:
+        return await self._any(lambda t: t.index())
+
+    async def model_ready(self, model: str) -> bool:
+        return await self._any(lambda t: t.model_ready(model))
+
+    async def metadata(self) -> dict[str, Any]:
+        return await self._any(lambda t: t.metadata())
+
+    async def close(self) -> None:
+        for transport in self.transports:
+            with suppress(ServerError):
+                await transport.close()
+
+
+async def connect_all(urls: str, access: Access, patience_s: float) -> Replicas:
+    """Transports for URLs with commas between them; a name with several addresses is a server at each.
+
+    Raises:
+        InputError: a URL of another kind, or none.
+        Unreachable: a name that has no address.
+    """
+    wanted = [url.strip() for url in urls.split(",") if url.strip()]
+    if not wanted:
+        raise InputError("expected the server's URL, such as grpc://127.0.0.1:8001; got nothing")
+    found: list[str] = []
+    for url in wanted:
+        found += [x for x in await _addresses(url) if x not in found]
+    return Replicas([connect(url, access) for url in found], patience_s)
+
+
+async def _addresses(url: str) -> list[str]:
+    """One URL for each address of a name; the URL itself if it has one, or for TLS, which is to a name."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("grpc", "http") or not parts.hostname or parts.hostname == "localhost":
+        return [url]
+    try:
+        entries = await asyncio.get_running_loop().getaddrinfo(
+            parts.hostname, parts.port, type=socket.SOCK_STREAM
+        )
+    except OSError as e:
+        raise Unreachable(f"{url}: the name {parts.hostname} has no address ({e})") from e
+    hosts = list(dict.fromkeys(str(entry[4][0]) for entry in entries))
+    if len(hosts) < 2:
+        return [url]
+    port = f":{parts.port}" if parts.port else ""
+    return [f"{parts.scheme}://" + (f"[{h}]" if ":" in h else h) + port for h in hosts]

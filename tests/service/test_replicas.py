@@ -1,0 +1,212 @@
+"""Several servers as one: nothing is lost when one dies, hangs, or loses a process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import soundfile
+from lipsync_client import AsyncLipSyncClient, LipSyncClient, Plan, ServerError, Unreachable
+from lipsync_client._kept import Kept
+from lipsync_client._replicas import connect_all
+from lipsync_client._transport import Access
+from lipsync_embedded import Server
+from triton import speech
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("clip") / "clip.wav"
+    soundfile.write(path, speech(12.0), 16_000)
+    return path
+
+
+def render(urls: str, clip: Path, plan: Plan | None = None) -> list[bytes]:
+    with LipSyncClient(urls) as client:
+        chunks = client.render(clip, "toy", plan or Plan(output="JPEG", chunk=8))
+        return [frame for chunk in chunks for frame in chunk.frames]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(server: Server, clip: Path) -> list[bytes]:
+    return render(server.grpc_url, clip)
+
+
+@pytest.fixture
+def other(toy_repository: Path) -> Iterator[Server]:
+    """A second server, to be ill-treated."""
+    with Server(toy_repository) as running:
+        yield running
+
+
+def stubs(server: Server, model: str) -> list[psutil.Process]:
+    """Processes of one of the server's Python models."""
+    children = psutil.Process(server.pid).children(recursive=True)
+    return [p for p in children if any(f"/{model}/" in part for part in p.cmdline())]
+
+
+def family(server: Server) -> list[psutil.Process]:
+    return [psutil.Process(server.pid), *psutil.Process(server.pid).children(recursive=True)]
+
+
+def ill_treat(server: Server, how: str) -> None:
+    if how == "killed":
+        for process in family(server):
+            process.kill()
+    elif how == "stopped":
+        for process in family(server):
+            process.suspend()
+    else:
+        for process in stubs(server, "toy_compositor"):
+            process.kill()
+
+
+@pytest.mark.parametrize("how", ["killed", "stopped", "loses a stub"])
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_a_replica_that_fails_loses_nothing(
+    server: Server, other: Server, clip: Path, undisturbed: list[bytes], how: str, protocol: str
+) -> None:
+    urls = ",".join(s.grpc_url if protocol == "grpc" else s.http_url for s in (other, server))
+    timer = threading.Timer(
+        random.Random(how + protocol).uniform(0.1, 1.0), ill_treat, (other, how)
+    )
+    timer.start()
+    try:
+        assert render(urls, clip) == undisturbed
+        timer.join()
+        assert render(urls, clip) == undisturbed, "the failed one is still among the URLs"
+    finally:
+        timer.join()
+        if how == "stopped":
+            for process in family(other):
+                process.resume()
+
+
+def test_both_do_their_share(server: Server, other: Server, clip: Path) -> None:
+    def made(one: Server) -> int:
+        async def ask() -> int:
+            replicas = await connect_all(one.http_url, Access(), 1.0)
+            statistics = await replicas.transports[0]._client.get_inference_statistics("toy")  # type: ignore[attr-defined]
+            await replicas.close()
+            return int(statistics["model_stats"][0]["inference_stats"]["success"]["count"])
+
+        return asyncio.run(ask())
+
+    before = made(server), made(other)
+    render(f"{server.grpc_url},{other.grpc_url}", clip)
+    shares = [made(s) - b for s, b in zip((server, other), before, strict=True)]
+    assert sum(shares) == 39
+    assert min(shares) >= 10
+
+
+def test_the_only_server_may_come_back(
+    toy_repository: Path, clip: Path, undisturbed: list[bytes]
+) -> None:
+    with Server(toy_repository) as first:
+        grpc_port = int(first.grpc_url.rpartition(":")[2])
+        with LipSyncClient(first.grpc_url, patience_s=60.0) as client:
+            chunks = client.render(clip, "toy", Plan(output="JPEG", chunk=8))
+            frames = list(next(chunks).frames)
+            first.stop()
+            with Server(toy_repository, grpc_port=grpc_port):
+                frames += [frame for chunk in chunks for frame in chunk.frames]
+    assert frames == undisturbed
+
+
+def test_a_server_that_never_answered_is_not_waited_for(clip: Path) -> None:
+    begun = time.monotonic()
+    with pytest.raises(Unreachable, match="no server answers at"):
+        render("grpc://127.0.0.1:9,grpc://127.0.0.1:11", clip)
+    assert time.monotonic() - begun < 20
+
+
+def test_a_full_server_is_asked_again(
+    toy_repository: Path, tmp_path: Path, clip: Path, undisturbed: list[bytes]
+) -> None:
+    """Its generator takes one request and refuses more than one waiting."""
+    shutil.copytree(toy_repository, tmp_path / "models", symlinks=True)
+    config = tmp_path / "models/toy_generator/config.pbtxt"
+    text = config.read_text()
+    assert "dynamic_batching {" in text
+    limit = "dynamic_batching { default_queue_policy { max_queue_size: 1 }"
+    config.write_text(text.replace("dynamic_batching {", limit))
+    with Server(tmp_path / "models") as own:
+        plan = Plan(output="JPEG", chunk=8, in_flight=12)
+        assert render(own.grpc_url, clip, plan) == undisturbed
+        assert render(own.http_url, clip, plan) == undisturbed
+
+
+def test_the_whole_clip_has_its_time(server: Server, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "long.wav", speech(300.0), 16_000)
+    begun = time.monotonic()
+    with pytest.raises(ServerError, match=r"not done within 0\.5 s"):
+        render(server.grpc_url, tmp_path / "long.wav", Plan(output="JPEG", total_timeout_s=0.5))
+    assert time.monotonic() - begun < 15
+
+
+def test_health_sees_a_dead_stub(toy_repository: Path) -> None:
+    with Server(toy_repository) as own, LipSyncClient(own.grpc_url) as client:
+        assert all(client.health().values())
+        for stub in stubs(own, "toy_compositor"):
+            os.kill(stub.pid, signal.SIGKILL)
+        states = client.health()
+        assert not states["toy"]
+        assert not states["toy_compositor"]
+        assert states["wide"]
+
+
+def test_health_of_several(server: Server) -> None:
+    async def ask() -> dict[str, bool]:
+        async with AsyncLipSyncClient(f"{server.grpc_url},grpc://127.0.0.1:9") as client:
+            return await client.health()
+
+    states = asyncio.run(ask())
+    assert states[f"{server.grpc_url} toy"]
+    assert not states["grpc://127.0.0.1:9 server"]
+
+
+def test_resume_asks_only_for_what_is_missing(server: Server, clip: Path, tmp_path: Path) -> None:
+    whole, out = tmp_path / "whole.mp4", tmp_path / "out.mp4"
+    with LipSyncClient(server.grpc_url) as client:
+        client.render_to_file(clip, whole, "toy", Plan(chunk=8))
+
+        def stop(done: int, _expected: int | None) -> None:
+            if done > 100:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            client.render_to_file(clip, out, "toy", Plan(chunk=8), resume=True, progress=stop)
+        kept = list((tmp_path / ".out.mp4.chunks").glob("*.npz"))
+        assert len(kept) >= 13
+        assert not out.exists()
+        ages = [path.stat().st_mtime_ns for path in kept]
+        client.render_to_file(clip, out, "toy", Plan(chunk=8), resume=True)
+    assert out.read_bytes() == whole.read_bytes()
+    assert len(ages) == len(kept)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out.mp4", "whole.mp4"]
+
+
+def test_kept_answers_are_what_was_answered(server: Server, tmp_path: Path) -> None:
+    async def ask(output: str, moved: int = 0) -> tuple[np.ndarray, int]:
+        replicas = await connect_all(server.grpc_url, Access(), 1.0)
+        kept = Kept(replicas, tmp_path / "kept")
+        inputs = {"AUDIO": speech(0.5), "POSE_OFFSET": np.array([moved], np.int64)}
+        answer = await kept.infer("toy", inputs, output, {}, 60.0)
+        await replicas.close()
+        return answer, kept.found
+
+    for output in ("FRAMES", "JPEG"):
+        first, again = asyncio.run(ask(output)), asyncio.run(ask(output))
+        assert (first[1], again[1]) == (0, 1)
+        assert np.array_equal(first[0], again[0])
+    assert asyncio.run(ask("JPEG", moved=1))[1] == 0
