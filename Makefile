@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help setup demo test check soak bench bench-quick loadtest clean
+.PHONY: help setup demo demo-train test check soak bench bench-quick loadtest clean
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
 
@@ -16,6 +16,10 @@ $(READY): pyproject.toml scripts/setup
 ## make demo      draw the demo avatar, start Triton, render examples/speech.wav to out/demo.mp4
 demo: $(READY)
 	scripts/demo "$(BIN)"
+
+## make demo-train  train the demo avatar's networks anew: about an hour and a half on two cores
+demo-train: $(READY)
+	scripts/demo-train "$(BIN)"
 
 ## make test      the tests, against a real tritonserver
 test: $(READY)

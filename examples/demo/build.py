@@ -1,4 +1,4 @@
-"""Builds the demo avatar into model_repository/: draws it, makes its networks, imports both.
+"""Builds the demo avatar into model_repository/: draws it, and imports it with its trained networks.
 
 python examples/demo/build.py [--repository DIR] [--force]
 """
@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
 import draw
-import handmade
 from lipsync_preprocessing.avatar import fill_template
 
-ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+WEIGHTS = HERE / "weights"
+WORK = ROOT / "build" / "demo"
 NAME = "demo"
 
 
@@ -23,27 +26,35 @@ NAME = "demo"
 @click.option("--force", is_flag=True, help="Build again even if nothing changed.")
 def main(repository: Path, force: bool) -> None:
     """Draw the demo avatar and import it into the model repository."""
-    work = ROOT / "build" / "demo"
-    stamp = work / "built-from"
-    sources = _digest()
-    pack = repository / f"{NAME}_compositor" / "1" / "frames.npz"
-    if not force and pack.exists() and stamp.exists() and stamp.read_text() == sources:
+    pack = repository / f"{NAME}_compositor/1/frames.npz"
+    drawn, built = WORK / "drawn-from", pack.with_name("built-from")
+    drawing, sources = (
+        _digest(HERE.glob("*.py")),
+        _digest([*HERE.glob("*.py"), *WEIGHTS.glob("*.onnx")]),
+    )
+    if not force and pack.exists() and _says(built, sources):
         click.echo("the demo avatar is built already")
         return
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    click.echo("drawing the demo avatar (about half a minute) ...")
-    draw.write_dataset(work / "dataset")
-    generator, encoder = handmade.write_models(work / "models")
+    if force or not _says(drawn, drawing):
+        shutil.rmtree(WORK, ignore_errors=True)
+        WORK.mkdir(parents=True)
+        click.echo("drawing the demo avatar (about half a minute) ...")
+        draw.write_dataset(WORK / "dataset")
+        drawn.write_text(drawing)
     click.echo("importing it ...")
-    fill_template(repository, NAME, work / "dataset", generator, encoder)
-    stamp.write_text(sources)
+    generator, encoder = WEIGHTS / "generator.onnx", WEIGHTS / "audio_encoder.onnx"
+    fill_template(repository, NAME, WORK / "dataset", generator, encoder)
+    built.write_text(sources)
 
 
-def _digest() -> str:
-    """Of all this is made from, so that a changed drawing is drawn again."""
+def _says(stamp: Path, digest: str) -> bool:
+    return stamp.exists() and stamp.read_text() == digest
+
+
+def _digest(paths: Iterable[Path]) -> str:
+    """Of what something is made from, so that it is made anew when that changes."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
+    for path in sorted(paths):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from lipsync_preprocessing.errors import CheckpointError
 
 torch = pytest.importorskip("torch", reason="needs the export extra")
 
-import torch_reference as reference  # noqa: E402
+sys.path.append(str(Path(__file__).parents[2] / "examples/demo/training"))
+import torch_networks as reference  # noqa: E402
 from lipsync_preprocessing import export  # noqa: E402
 
 

@@ -24,7 +24,10 @@ from lipsync_embedded import Server  # noqa: E402
 # Half a second: T = 41 columns, F = int(25 / 80 * 25) + 2 = 9, two frames more (CONTRACT).
 SHAPE = (11, HEIGHT, WIDTH, 3)
 KEY = "correct-horse"
-EXPLICIT_WITH_KEY = [f"--grpc-restricted-protocol=model-repository:admin-key={KEY}"]
+BEHIND_A_KEY = [
+    f"--{option}=model-repository:admin-key={KEY}"
+    for option in ("grpc-restricted-protocol", "http-restricted-api")
+]
 
 
 class Caller(threading.Thread):
@@ -122,9 +125,11 @@ def test_avatars_come_go_and_switch_while_others_render(
     assert [len(c.answers) for c in callers] == [2, 2, 2]
 
 
-@pytest.mark.parametrize("server", [EXPLICIT_WITH_KEY], indirect=True)
-def test_the_admin_key(server: Server, add_arguments: list[str], anna: Path) -> None:
-    load = [*add_arguments, "--load", "--url", server.grpc_url]
+@pytest.mark.parametrize("server", [BEHIND_A_KEY], indirect=True)
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_the_admin_key(server: Server, add_arguments: list[str], anna: Path, protocol: str) -> None:
+    url = server.grpc_url if protocol == "grpc" else server.http_url
+    load = [*add_arguments, "--load", "--url", url]
     assert "expected an admin key" in cli("add", "berta", *load, expect=1)
     wrong = cli("add", "berta", *load, "--admin-key", "wrong", expect=1)
     assert "expected another admin key" in wrong

@@ -1,4 +1,4 @@
-"""The two networks of CONTRACT.md in torch: what exported checkpoints are held to."""
+"""The two networks in torch, under the names of their published checkpoints."""
 
 from __future__ import annotations
 
@@ -82,10 +82,14 @@ class Generator(nn.Module):
         self.grow = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)
 
     def forward(self, face: Tensor, audio: Tensor) -> Tensor:
+        return self.paint(face, self.audio_model(audio))
+
+    def paint(self, face: Tensor, heard: Tensor) -> Tensor:
+        """Faces [B,6,32h,32w] with what the audio branch heard, [B,C,h,w]."""
         levels: list[Tensor] = [self.inc(face)]
         for i in range(1, 6):
             levels.append(self.get_submodule(f"down{i}")(levels[-1]))
-        x = torch.cat([levels.pop(), self.audio_model(audio)], dim=1)
+        x = torch.cat([levels.pop(), heard], dim=1)
         x = self.fuse_conv(x)
         for i in range(1, 6):
             x = self.get_submodule(f"up{i}")(torch.cat([self.grow(x), levels.pop()], dim=1))

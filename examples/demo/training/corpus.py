@@ -1,0 +1,126 @@
+"""The material: clips of speech with the mouth that goes with each frame, and what a microphone does to them."""
+
+from __future__ import annotations
+
+import random
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soxr
+from numpy.typing import NDArray
+from scipy.signal import butter, fftconvolve, sosfilt
+from sentences import sentence
+from speech import SAMPLE_RATE, Phoneme, speak
+from visemes import mouth_track
+
+sys.path.append(str(Path(__file__).resolve().parents[3] / "model_repository/mel/1"))
+from lipsync_mel import FPS, MelWindows, clip_windows, make_plan
+
+_ACCENTS = ("gmw/en-GB-x-rp", "en-us", "gmw/en", "gmw/en-GB-scotland")
+# f5 and m6 are held out: the tests speak with them.
+_SPEAKERS = "f1 f2 f3 f4 m1 m2 m3 m4 m5 m7 m8 Alex Annie Andy Gene Jacky Mike adam belinda david linda klatt3 zac"
+
+Wave = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Clip:
+    """samples: float32 [n], 16 kHz; mouth: float32 [frames, 5], one row a video frame."""
+
+    samples: Wave
+    mouth: NDArray[np.float32]
+
+
+def frame_times(samples: int) -> NDArray[np.float64]:
+    """Seconds at the middle of each video frame of a clip."""
+    return (np.arange(clip_windows(samples) + 2) + 0.5) / FPS
+
+
+def clip(samples: Wave, phonemes: list[Phoneme]) -> Clip:
+    return Clip(samples, mouth_track(phonemes, frame_times(len(samples))))
+
+
+def spoken(seed: int) -> Clip:
+    """A sentence or a few in some voice, with pauses about it; the same for the same seed."""
+    rng = random.Random(seed)
+    voice = f"{rng.choice(_ACCENTS)}+{rng.choice(_SPEAKERS.split())}"
+    said = speak(sentence(rng), voice, rng.randint(110, 210), rng.randint(25, 80))
+    before, after = (rng.randint(0, SAMPLE_RATE // 2) for _ in range(2))
+    shift = before / SAMPLE_RATE
+    moved = [Phoneme(p.ipa, p.start_s + shift, p.end_s + shift) for p in said.phonemes]
+    return clip(np.pad(said.samples, (before, after)), moved)
+
+
+def as_recorded(samples: Wave, rng: np.random.Generator) -> Wave:
+    """The clip through some room, microphone, gain and noise; as long as before, and in step with it."""
+    wave = samples.astype(np.float64)
+    if rng.random() < 0.3:
+        tail = int(SAMPLE_RATE * rng.uniform(0.05, 0.25))
+        room = rng.standard_normal(tail) * np.exp(-6.0 * np.arange(tail) / tail)
+        room *= rng.uniform(0.1, 0.5) / np.sqrt((room**2).sum())
+        room[0] += 1.0
+        wave = fftconvolve(wave, room)[: len(samples)]
+    if rng.random() < 0.5:
+        wave = sosfilt(butter(1, rng.uniform(60, 400), "high", fs=SAMPLE_RATE, output="sos"), wave)
+    if rng.random() < 0.5:
+        wave = sosfilt(
+            butter(2, rng.uniform(2800, 7600), "low", fs=SAMPLE_RATE, output="sos"), wave
+        )
+    if rng.random() < 0.5:  # a shelf: brighter or duller
+        bright = sosfilt(butter(1, 1500, "high", fs=SAMPLE_RATE, output="sos"), wave)
+        wave = wave + rng.uniform(-0.6, 1.5) * bright
+    peak = np.abs(wave).max() or 1.0
+    wave *= 10 ** (rng.uniform(-26, -0.5) / 20) / peak
+    level = np.sqrt((wave**2).mean())
+    if rng.random() < 0.85:
+        noise = rng.standard_normal(len(wave))
+        if rng.random() < 0.7:  # towards the spectrum of rooms and fans
+            noise = sosfilt(
+                butter(1, rng.uniform(100, 2000), "low", fs=SAMPLE_RATE, output="sos"), noise
+            )
+        noise *= level * 10 ** (-rng.uniform(12, 50) / 20) / np.sqrt((noise**2).mean())
+        wave = wave + noise
+    return np.clip(wave, -1.0, 1.0).astype(np.float32)
+
+
+def silent(seed: int) -> Clip:
+    """Two seconds with nobody speaking: nothing, noise, hum or clicks; the mouth is closed."""
+    rng = np.random.default_rng(seed)
+    length = 2 * SAMPLE_RATE
+    wave = np.zeros(length)
+    kind = rng.integers(4)
+    if kind == 1:
+        wave = sosfilt(
+            butter(1, rng.uniform(50, 3000), "low", fs=SAMPLE_RATE, output="sos"),
+            rng.standard_normal(length),
+        )
+    elif kind == 2:
+        wave = np.sin(2 * np.pi * rng.choice([50, 60, 100, 120]) * np.arange(length) / SAMPLE_RATE)
+    elif kind == 3:
+        wave[rng.integers(0, length, 6)] = 1.0
+    wave *= 10 ** (-rng.uniform(30, 90) / 20) / (np.sqrt((wave**2).mean()) or 1.0)
+    return clip(wave.astype(np.float32), [])
+
+
+def faster(spoken_clip: Clip, factor: float) -> Clip:
+    """The clip played faster, and so higher, or slower and lower: another speaker's vocal tract."""
+    wave = np.asarray(
+        soxr.resample(spoken_clip.samples, SAMPLE_RATE * factor, SAMPLE_RATE), np.float32
+    )
+    times = (np.arange(len(spoken_clip.mouth)) + 0.5) / FPS
+    at = frame_times(len(wave)) * factor
+    columns = [np.interp(at, times, c, right=0.0) for c in spoken_clip.mouth.T]
+    return Clip(wave, np.stack(columns, axis=1).astype(np.float32))
+
+
+_mel: list[MelWindows] = []
+
+
+def mel_windows(samples: Wave) -> NDArray[np.float32]:
+    """float32 [F, 80, 16]: all the mel windows of a clip, through the service's own arithmetic."""
+    if not _mel:
+        _mel.append(MelWindows())
+    plan = make_plan(len(samples), max_frames=1 << 30)
+    return _mel[0](samples, 0, plan)[:, 0]

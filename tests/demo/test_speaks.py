@@ -1,0 +1,132 @@
+"""The demo avatar says what it hears: its committed weights, through the real server, on speech held out."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from lipsync_client import LipSyncClient, Plan
+from lipsync_embedded import Server
+from opening import opening
+from toy_avatars import ROOT
+
+sys.path.append(str(ROOT / "examples/demo"))
+from draw import draw_face
+from motion import face_rect
+from mouth import Mouth
+from poses import pose_of
+
+HELD_OUT = Path(__file__).with_name("held_out")
+CLIPS = ("woman", "man")
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LipSyncClient]:
+    """A client of a server with the demo avatar, built as `make demo` builds it."""
+    repository = tmp_path_factory.mktemp("demo") / "models"
+    built = shutil.ignore_patterns("*.onnx", "*.npz")
+    shutil.copytree(ROOT / "model_repository", repository, ignore=built)
+    build = [sys.executable, str(ROOT / "examples/demo/build.py"), "--repository", str(repository)]
+    subprocess.run(build, check=True, timeout=280)
+    with Server(repository) as server, LipSyncClient(server.grpc_url) as client:
+        yield client
+
+
+def rendered(client: LipSyncClient, audio: Path) -> np.ndarray:
+    chunks = list(client.render(audio, "demo", Plan(output="FRAMES")))
+    return np.concatenate([chunk.frames for chunk in chunks])
+
+
+def face(frame: np.ndarray, number: int) -> np.ndarray:
+    x1, y1, x2, y2 = face_rect(pose_of(number))
+    return frame[y1:y2, x1:x2]
+
+
+def truth_of(clip: str) -> dict[str, Any]:
+    return dict(json.loads((HELD_OUT / f"{clip}.json").read_text()))
+
+
+@pytest.fixture(scope="module")
+def spoken(demo: LipSyncClient) -> dict[str, np.ndarray]:
+    return {clip: rendered(demo, HELD_OUT / f"{clip}.flac") for clip in CLIPS}
+
+
+@pytest.mark.parametrize("clip", CLIPS)
+def test_the_truth_is_the_drawing(clip: str) -> None:
+    truth = truth_of(clip)
+    for i in range(0, len(truth["mouth"]), 15):
+        drawn = opening(draw_face(pose_of(i), Mouth(*truth["mouth"][i])))
+        assert drawn == pytest.approx(truth["opening"][i], abs=0.5)
+
+
+@pytest.mark.parametrize("clip", CLIPS)
+def test_the_mouth_opens_as_it_should_and_when(spoken: dict[str, np.ndarray], clip: str) -> None:
+    truth = np.array(truth_of(clip)["opening"])
+    frames = spoken[clip]
+    assert len(frames) == len(truth)
+    came = np.array([opening(face(frame, i)) for i, frame in enumerate(frames)])
+    shifts = range(-4, 5)
+    inner = slice(4, len(truth) - 4)
+    match = [np.corrcoef(np.roll(came, s)[inner], truth[inner])[0, 1] for s in shifts]
+    print(f"{clip}: correlation {match[4]:.3f}, by shift {np.round(match, 3)}")
+    assert match[4] >= 0.9
+    assert shifts[int(np.argmax(match))] == 0
+    assert np.percentile(came, 95) == pytest.approx(np.percentile(truth, 95), rel=0.25)
+
+
+@pytest.mark.parametrize("level", [0.0, 0.001], ids=["nothing", "faint noise"])
+def test_silence_keeps_the_mouth_closed(demo: LipSyncClient, tmp_path: Path, level: float) -> None:
+    noise = np.random.default_rng(5).standard_normal(6 * 16_000)
+    soundfile.write(tmp_path / "silence.wav", level * noise, 16_000)
+    frames = rendered(demo, tmp_path / "silence.wav")
+    open_ = np.array([opening(face(frame, i)) for i, frame in enumerate(frames)])
+    print(f"opening in silence: up to {open_.max():.2f} pixels")
+    assert (open_ < 2.0).mean() >= 0.99
+
+
+@pytest.mark.parametrize("clip", CLIPS)
+def test_the_rim_shows_no_seam(spoken: dict[str, np.ndarray], clip: str) -> None:
+    """Steps across the patch's edge, against those of the frame it was pasted into."""
+    worse = []
+    for i, frame in enumerate(spoken[clip]):
+        own = draw_face(pose_of(i))
+        worse.append(_step(face(frame, i)) - _step(own))
+    print(
+        f"{clip}: step across the rim {np.mean(worse):.2f} grey levels more, at most {max(worse):.2f}"
+    )
+    assert np.mean(worse) <= 1.5
+
+
+def _step(square: np.ndarray) -> float:
+    """Mean difference between the pixels to both sides of the patch's edge, 4/328 inside the square."""
+    edge = round(4 / 328 * len(square))
+    steps = []
+    for turn in range(4):
+        side = np.rot90(square, turn)[:, 20:-20].astype(float)
+        steps.append(np.abs(side[edge + 1] - side[edge - 2]).mean())
+    return float(np.mean(steps))
+
+
+def test_the_mouth_is_right_and_the_face_is_the_avatars(spoken: dict[str, np.ndarray]) -> None:
+    """Against the drawing of the same moment: the eyes nearly exact, the mouth as well as it can."""
+    truth = truth_of("woman")
+    away, mouth = [], []
+    for i in range(0, len(truth["mouth"]), 10):
+        drawn = draw_face(pose_of(i), Mouth(*truth["mouth"][i])).astype(int)
+        wrong = np.abs(face(spoken["woman"][i], i).astype(int) - drawn)
+        half = len(drawn) // 2
+        away.append(wrong[: half - 20].mean())
+        mouth.append(wrong[half:].mean())
+    print(
+        f"mean error: upper face {np.mean(away):.2f}, lower face {np.mean(mouth):.2f} grey levels"
+    )
+    assert np.mean(away) < 3.0
+    assert np.mean(mouth) < 6.0
