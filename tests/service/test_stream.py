@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton_grpc
 from lipsync_embedded import Server
-from triton import Triton, processes, speech
+from triton import Triton, frames_made, processes, speech
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 
@@ -53,11 +53,6 @@ class Stream:
 
     def cancel(self) -> None:
         self._client.stop_stream(cancel_requests=True)
-
-
-def frames_made(server: Server, model: str) -> int:
-    answer = Triton(server, "http").client.get_inference_statistics(model)
-    return int(answer["model_stats"][0]["inference_count"])
 
 
 @pytest.mark.parametrize("seconds", [0.05, 1.0, 3.3])

@@ -68,6 +68,12 @@ class Triton:
         return {"AUDIO": audio} | {NUMBERS[k]: np.array([v], np.int64) for k, v in numbers.items()}
 
 
+def frames_made(server: Server, model: str) -> int:
+    """How many frames a model has been through, by Triton's own count."""
+    answer = Triton(server, "http").client.get_inference_statistics(model)
+    return int(answer["model_stats"][0]["inference_count"])
+
+
 def processes(server: Server) -> set[int]:
     """Living processes of a server; a stub that died stays with its parent as a zombie."""
     children = psutil.Process(server.pid).children(recursive=True)
