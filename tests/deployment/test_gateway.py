@@ -12,8 +12,10 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
+import soundfile
 from callers import Caller
 from conftest import TOKENS
+from lipsync_client import LipSyncClient, NotAllowed, Plan
 from replicas import Gateway, Replica, wait_until
 from service.triton import PROTOCOLS, Triton, slice_request, speech
 
@@ -227,3 +229,22 @@ def test_with_mutual_tls_a_valid_certificate_is_needed_too(
         without.close()
     finally:
         gateway.close()
+
+
+@pytest.mark.parametrize("scheme", ["grpcs", "https"])
+def test_the_client_renders_through_it(
+    anna: Caller, gateway: Gateway, gateway_folder: Path, replicas: list[Replica], scheme: str
+) -> None:
+    def jpegs(url: str, token: str | None = None) -> list[bytes]:
+        with LipSyncClient(url, token=token, ca_file=gateway_folder / "ca.pem") as client:
+            chunks = client.render(gateway_folder / "clip.wav", "toy", Plan(output="JPEG"))
+            return [frame for chunk in chunks for frame in chunk.frames]
+
+    assert replicas[0].server is not None
+    assert anna.grpc.is_model_ready("toy", headers=anna.headers)
+    soundfile.write(gateway_folder / "clip.wav", speech(3.0), 16_000)
+    url = f"{scheme}://{gateway.address}"
+    assert jpegs(url, TOKENS["anna"]) == jpegs(replicas[0].server.grpc_url)
+    for wrong in (None, "token-of-nobody"):
+        with pytest.raises(NotAllowed, match="wants a token it knows"):
+            jpegs(url, wrong)
