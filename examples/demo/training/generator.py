@@ -1,6 +1,6 @@
 """Trains the generator: first its audio branch alone to hear the mouth, then the whole on pictures.
 
-    python generator.py WORK [--steps 9000]
+    python generator.py WORK [--crops 3500] [--steps 1300]
 
 Reads what encoder.py and pictures.py wrote; writes WORK/generator.pth and, on the way, WORK/progress.png: rows of
 the face that came in, the face that came out, and the face drawn for that moment.
@@ -253,7 +253,7 @@ def show(network: nn.Module, pictures: Pictures, path: Path) -> None:
 @click.argument("work", type=click.Path(path_type=Path))
 @click.option("--audio-steps", default=2000)
 @click.option("--crops", default=3500)
-@click.option("--steps", default=2000)
+@click.option("--steps", default=1300)
 def main(work: Path, audio_steps: int, crops: int, steps: int) -> None:
     """Train and save."""
     torch.manual_seed(0)

@@ -53,9 +53,7 @@ def main(work: Path, mouths: int) -> None:
     rng = np.random.default_rng(1)
     starts = np.concatenate([[0], counts.cumsum()])
     # A face needs its context of eight frames to both sides within the clip, like most frames of a clip.
-    inner = np.concatenate(
-        [np.arange(s + 9, e - 8) for s, e in itertools.pairwise(starts)]
-    )
+    inner = np.concatenate([np.arange(s + 9, e - 8) for s, e in itertools.pairwise(starts)])
     rows = rng.choice(inner, (FRAMES, mouths))
     still = inner[np.abs(frames[inner]).max(1) < 1e-3]
     rows[:, 0] = rng.choice(still, FRAMES)
