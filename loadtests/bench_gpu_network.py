@@ -20,7 +20,6 @@ from lipsync_preprocessing import networks
 from lipsync_preprocessing.compile import compile_generator
 from numpy.typing import NDArray
 from onnxruntime.transformers.float16 import convert_float_to_float16
-from onnxruntime.transformers.onnx_model import OnnxModel
 
 FP32, TF32, FP16, TRT = "fp32", "tf32", "fp16", "tensorrt-fp16"
 CPU, CUDA, TENSORRT = (f"{p}ExecutionProvider" for p in ("CPU", "CUDA", "Tensorrt"))
@@ -79,7 +78,11 @@ def half(model: Any) -> Any:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)  # the converter changes its argument
     halved = convert_float_to_float16(copy, keep_io_types=True)
-    OnnxModel.graph_topological_sort(halved.graph)  # it leaves the inputs' casts at the end
+    # It leaves the inputs' casts at the end, where ONNX's checker does not want them.
+    given = {port.name for port in halved.graph.input}
+    nodes = sorted(halved.graph.node, key=lambda node: not given.issuperset(node.input))
+    del halved.graph.node[:]
+    halved.graph.node.extend(nodes)
     return halved
 
 
