@@ -19,6 +19,9 @@ from replicas import Gateway, Replica, status, wait_until
 from service.triton import PROTOCOLS, Triton, slice_request, speech
 
 
+pytestmark = pytest.mark.soak  # minutes of restarts and of waiting for health checks
+
+
 class Load:
     """Callers that ask for the same frames again and again, over both protocols.
 
