@@ -18,7 +18,6 @@ from conftest import TOKENS
 from replicas import Gateway, Replica, status, wait_until
 from service.triton import PROTOCOLS, Triton, slice_request, speech
 
-
 pytestmark = pytest.mark.soak  # minutes of restarts and of waiting for health checks
 
 
