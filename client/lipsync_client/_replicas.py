@@ -70,6 +70,7 @@ class Replicas:
         self._replicas = [_Replica(t) for t in transports]
         self._patience_s = patience_s
         self._answered_at: float | None = None
+        self._served: set[str] = set()  # models that have answered
 
     async def infer(
         self,
@@ -85,17 +86,20 @@ class Replicas:
             ServerError: of the last try, when no other can help or `timeout_s` is over.
         """
         deadline = time.monotonic() + timeout_s
-        pause, tries, last = _FIRST_PAUSE_S, 0, time.monotonic()
+        pause, begun = _FIRST_PAUSE_S, time.monotonic()
         tried: set[int] = set()
         while True:
             replica = self._pick(tried)
-            tries += 1
             try:
                 return await self._ask(replica, model, inputs, output, parameters, deadline)
             except (Unreachable, ServerLost, ServerTimeout, Overloaded, UnknownAvatar) as error:
                 tried.add(id(replica))
                 everywhere = len(tried) == len(self._replicas)
-                if not self._worth_another_try(error, everywhere, last, deadline):
+                # A server that stops or starts knows none of its models (server#6230).
+                gone = isinstance(error, _GONE) or (
+                    isinstance(error, UnknownAvatar) and model in self._served
+                )
+                if not self._worth_another_try(error, gone, everywhere, begun, deadline):
                     raise
             if everywhere:  # each was asked once: wait for one to come back, or for room
                 tried.clear()
@@ -105,14 +109,14 @@ class Replicas:
                 pause = min(2 * pause, _LONGEST_PAUSE_S)
 
     def _worth_another_try(
-        self, error: ServerError, everywhere: bool, begun: float, deadline: float
+        self, error: ServerError, gone: bool, everywhere: bool, begun: float, deadline: float
     ) -> bool:
         now = time.monotonic()
         if now >= deadline:
             return False
         if not everywhere or isinstance(error, Overloaded):
             return True
-        if isinstance(error, _GONE) and self._answered_at is not None:
+        if gone and self._answered_at is not None:
             return now - max(begun, self._answered_at) < self._patience_s
         return False  # nobody ever answered, none knows the avatar, or all are silent
 
@@ -140,6 +144,7 @@ class Replicas:
             finally:
                 replica.in_flight -= 1
             self._answered_at = time.monotonic()
+            self._served.add(model)
             replica.answered(self._answered_at - begun)
             return answer
 
