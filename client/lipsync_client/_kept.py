@@ -11,7 +11,7 @@ import numpy as np
 
 from ._errors import OutputError
 from ._replicas import Replicas
-from ._transport import Parameters, Tensor
+from ._transport import Question, Tensor
 
 
 class Kept:
@@ -34,19 +34,12 @@ class Kept:
         except OSError as e:
             raise OutputError(f"{directory} cannot be made: {e.strerror}") from e
 
-    async def infer(
-        self,
-        model: str,
-        inputs: dict[str, Tensor],
-        output: str,
-        parameters: Parameters,
-        timeout_s: float,
-    ) -> Tensor:
-        path = self._directory / f"{_question(model, inputs, output, parameters)}.npz"
+    async def infer(self, question: Question, timeout_s: float) -> Tensor:
+        path = self._directory / f"{_digest(question)}.npz"
         if path.exists():
             self.found += 1
             return _read(path)
-        answer = await self._transport.infer(model, inputs, output, parameters, timeout_s)
+        answer = await self._transport.infer(question, timeout_s)
         _write(path, answer)
         return answer
 
@@ -55,8 +48,10 @@ class Kept:
         shutil.rmtree(self._directory, ignore_errors=True)
 
 
-def _question(model: str, inputs: dict[str, Tensor], output: str, parameters: Parameters) -> str:
-    digest = hashlib.sha256(repr((model, output, sorted(parameters.items()))).encode())
+def _digest(question: Question) -> str:
+    inputs = question.inputs
+    asked = question.model, question.output, sorted(question.parameters.items())
+    digest = hashlib.sha256(repr(asked).encode())
     for name in sorted(inputs):
         digest.update(f"{name} {inputs[name].dtype} {inputs[name].shape}".encode())
         digest.update(inputs[name].tobytes())

@@ -17,7 +17,7 @@ from . import _timeline as timeline
 from ._audio import ClipWindow
 from ._avatar import Avatar
 from ._errors import InputError, ServerTimeout
-from ._transport import Parameters, Tensor, Transport
+from ._transport import Answers, Parameters, Question, Transport
 
 FIRST_CHUNK = 8  # frames: the first picture should not wait for a whole chunk
 
@@ -57,19 +57,10 @@ class Chunk:
     frames: NDArray[Any]
 
 
-class Asked(Protocol):
+class Asked(Answers, Protocol):
     """What a render needs of a server, or of several as one."""
 
     transports: list[Transport]
-
-    async def infer(
-        self,
-        model: str,
-        inputs: dict[str, Tensor],
-        output: str,
-        parameters: Parameters,
-        timeout_s: float,
-    ) -> Tensor: ...
 
 
 async def render(
@@ -138,10 +129,10 @@ def _ask(
     }
     inputs |= {name: np.array([value], np.int64) for name, value in numbers.items()}
 
+    question = Question(avatar.name, inputs, plan.output, plan.options)
+
     async def ask() -> Chunk:
-        frames = await transport.infer(
-            avatar.name, inputs, plan.output, plan.options, plan.timeout_s
-        )
+        frames = await transport.infer(question, plan.timeout_s)
         return Chunk(start, frames if plan.output == "FRAMES" else frames[:, 0])
 
     return ask()

@@ -25,7 +25,7 @@ from ._errors import (
     UnknownAvatar,
     Unreachable,
 )
-from ._transport import Access, Parameters, Tensor, Transport, connect
+from ._transport import Access, Question, Tensor, Transport, connect
 
 T = TypeVar("T")
 
@@ -72,14 +72,7 @@ class Replicas:
         self._answered_at: float | None = None
         self._served: set[str] = set()  # models that have answered
 
-    async def infer(
-        self,
-        model: str,
-        inputs: dict[str, Tensor],
-        output: str,
-        parameters: Parameters,
-        timeout_s: float,
-    ) -> Tensor:
+    async def infer(self, question: Question, timeout_s: float) -> Tensor:
         """One answer, from whichever server gives it first.
 
         Raises:
@@ -91,13 +84,13 @@ class Replicas:
         while True:
             replica = self._pick(tried)
             try:
-                return await self._ask(replica, model, inputs, output, parameters, deadline)
+                return await self._ask(replica, question, deadline)
             except (Unreachable, ServerLost, ServerTimeout, Overloaded, UnknownAvatar) as error:
                 tried.add(id(replica))
                 everywhere = len(tried) == len(self._replicas)
                 # A server that stops or starts knows none of its models (server#6230).
                 gone = isinstance(error, _GONE) or (
-                    isinstance(error, UnknownAvatar) and model in self._served
+                    isinstance(error, UnknownAvatar) and question.model in self._served
                 )
                 if not self._worth_another_try(error, gone, everywhere, begun, deadline):
                     raise
@@ -120,31 +113,21 @@ class Replicas:
             return now - max(begun, self._answered_at) < self._patience_s
         return False  # nobody ever answered, none knows the avatar, or all are silent
 
-    async def _ask(
-        self,
-        first: _Replica,
-        model: str,
-        inputs: dict[str, Tensor],
-        output: str,
-        parameters: Parameters,
-        deadline: float,
-    ) -> Tensor:
+    async def _ask(self, first: _Replica, question: Question, deadline: float) -> Tensor:
         """Ask one server; a second one too if the first takes far longer than is usual."""
 
         async def one(replica: _Replica) -> Tensor:
             replica.in_flight += 1
             begun = time.monotonic()
             try:
-                answer = await replica.transport.infer(
-                    model, inputs, output, parameters, max(0.001, deadline - begun)
-                )
+                answer = await replica.transport.infer(question, max(0.001, deadline - begun))
             except (Unreachable, ServerLost, ServerTimeout, UnknownAvatar):
                 replica.failed()
                 raise
             finally:
                 replica.in_flight -= 1
             self._answered_at = time.monotonic()
-            self._served.add(model)
+            self._served.add(question.model)
             replica.answered(self._answered_at - begun)
             return answer
 
@@ -162,9 +145,8 @@ class Replicas:
                 for task in done:
                     asked.pop(task)
                     if task.exception() is None:
-                        for replica in asked.values():  # overtaken by one that was asked later
-                            if replica is first:
-                                replica.failed()
+                        if first in asked.values():  # overtaken by one that was asked later
+                            first.failed()
                         return task.result()
                     error = error or task.exception()
                 if not done:

@@ -63,19 +63,34 @@ class Access:
         return {} if self.token is None else {"authorization": f"Bearer {self.token}"}
 
 
-class Transport(Protocol):
+@dataclass(frozen=True)
+class Question:
+    """One request for one output.
+
+    Attributes:
+        model: an avatar's name.
+        inputs: its tensors by name.
+        output: the one wanted.
+        parameters: of the request.
+    """
+
+    model: str
+    inputs: dict[str, Tensor]
+    output: str
+    parameters: Parameters = field(default_factory=dict)
+
+
+class Answers(Protocol):
+    """Whoever answers questions: a server, several as one, or what is kept on disk."""
+
+    async def infer(self, question: Question, timeout_s: float) -> Tensor: ...
+
+
+class Transport(Answers, Protocol):
     """What both protocols offer."""
 
     url: str
 
-    async def infer(
-        self,
-        model: str,
-        inputs: dict[str, Tensor],
-        output: str,
-        parameters: Parameters,
-        timeout_s: float,
-    ) -> Tensor: ...
     async def config(self, model: str) -> dict[str, Any]: ...
     async def index(self) -> list[dict[str, Any]]: ...
     async def model_ready(self, model: str) -> bool: ...
@@ -115,37 +130,30 @@ class _Base:
         self._headers = access.headers
         self._answered = False
 
-    async def infer(
-        self,
-        model: str,
-        inputs: dict[str, Tensor],
-        output: str,
-        parameters: Parameters,
-        timeout_s: float,
-    ) -> Tensor:
+    async def infer(self, question: Question, timeout_s: float) -> Tensor:
         """The output tensor of one request.
 
         Raises:
             ServerError: one of its kinds.
         """
         tensors = []
-        for name, array in inputs.items():
+        for name, array in question.inputs.items():
             tensor = self._module.InferInput(name, array.shape, np_to_triton_dtype(array.dtype))
             tensor.set_data_from_numpy(array)
             tensors.append(tensor)
         result = await self._call(
             self._client.infer(
-                model,
+                question.model,
                 tensors,
-                outputs=[self._module.InferRequestedOutput(output)],
-                parameters=parameters or None,
+                outputs=[self._module.InferRequestedOutput(question.output)],
+                parameters=question.parameters or None,
                 headers=self._headers,
             ),
             timeout_s,
         )
-        array = result.as_numpy(output)
+        array = result.as_numpy(question.output)
         if array is None:
-            raise ServerError(f"{self.url}: {model} answered without {output}")
+            raise ServerError(f"{self.url}: {question.model} answered without {question.output}")
         return np.asarray(array)
 
     async def model_ready(self, model: str) -> bool:

@@ -19,7 +19,7 @@ import soundfile
 from lipsync_client import AsyncLipSyncClient, LipSyncClient, Plan, ServerError, Unreachable
 from lipsync_client._kept import Kept
 from lipsync_client._replicas import connect_all
-from lipsync_client._transport import Access
+from lipsync_client._transport import Access, Question
 from lipsync_embedded import Server
 from triton import frames_made, speech
 
@@ -203,7 +203,7 @@ def test_kept_answers_are_what_was_answered(server: Server, tmp_path: Path) -> N
         replicas = await connect_all(server.grpc_url, Access(), 1.0)
         kept = Kept(replicas, tmp_path / "kept")
         inputs = {"AUDIO": speech(0.5), "POSE_OFFSET": np.array([moved], np.int64)}
-        answer = await kept.infer("toy", inputs, output, {}, 60.0)
+        answer = await kept.infer(Question("toy", inputs, output), 60.0)
         await replicas.close()
         return answer, kept.found
 
