@@ -23,6 +23,7 @@ from ._outputs import STDOUT, Form
 from ._render import Chunk, Plan, render
 from ._replicas import Replicas, connect_all
 from ._transport import Access
+from ._whole_clip import stream
 from ._writers import opened, request_options
 
 Progress = Callable[[int, int | None], None]  # frames done, frames expected (None: not known)
@@ -150,6 +151,30 @@ class AsyncLipSyncClient:
         finally:
             source.close()
 
+    async def stream(
+        self, audio: str | Path, avatar: str, plan: Plan | None = None
+    ) -> AsyncIterator[Chunk]:
+        """The frames of `render`, from one call: the server cuts the clip, and answers as it goes.
+
+        For clips of minutes: the whole sound is decoded into memory and sent at once, 64 kB a second of it.
+        `render` is for long ones, goes over HTTP too, and survives a server that is lost midway. Leaving
+        the iterator early ends the work at the server.
+
+        Args:
+            audio: any audio or video file.
+            avatar: name of the avatar.
+            plan: what to make; `chunk` and `in_flight` are the server's own, `timeout_s` is the longest wait
+                for the next chunk.
+
+        Raises:
+            InputError: the server is asked over HTTP.
+        """
+        self._transport.check_streams()
+        chunks = stream(self._transport, await self.avatar(avatar), audio, plan or Plan())
+        async with aclosing(chunks):  # type: ignore[type-var]
+            async for chunk in chunks:
+                yield chunk
+
     async def render_to_file(
         self,
         audio: str | Path,
@@ -262,7 +287,12 @@ class LipSyncClient:
         return self._portal.call(self._async.info)
 
     def render(self, audio: str | Path, avatar: str, plan: Plan | None = None) -> Iterator[Chunk]:
-        chunks: Any = self._async.render(audio, avatar, plan)
+        return self._each(self._async.render(audio, avatar, plan))
+
+    def stream(self, audio: str | Path, avatar: str, plan: Plan | None = None) -> Iterator[Chunk]:
+        return self._each(self._async.stream(audio, avatar, plan))
+
+    def _each(self, chunks: Any) -> Iterator[Any]:
         try:
             while True:
                 try:

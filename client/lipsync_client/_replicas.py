@@ -10,9 +10,9 @@ import asyncio
 import random
 import socket
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -25,7 +25,7 @@ from ._errors import (
     UnknownAvatar,
     Unreachable,
 )
-from ._transport import Access, Question, Tensor, Transport, connect
+from ._transport import Access, Answer, Grpc, Question, Tensor, Transport, connect
 
 T = TypeVar("T")
 
@@ -35,6 +35,7 @@ _REST_S, _LONGEST_REST_S = 0.5, 10.0
 # A request is asked elsewhere too when it takes this many times longer than its like, and so long at least.
 _SLOW_FACTOR, _SLOW_S = 4.0, 2.0
 _MEMORY = 0.8  # of the past in the running mean of a server's times
+_STREAM = 3  # requests that a stream is like: the server keeps so many chunks of it under way
 
 
 @dataclass(eq=False)
@@ -45,8 +46,11 @@ class _Replica:
     failures: int = 0  # in a row
     rests_until: float = 0.0
 
-    def answered(self, seconds: float) -> None:
+    def well(self) -> None:
         self.failures, self.rests_until = 0, 0.0
+
+    def answered(self, seconds: float) -> None:
+        self.well()
         old = self.usual_s or seconds
         self.usual_s = _MEMORY * old + (1 - _MEMORY) * seconds
 
@@ -54,6 +58,24 @@ class _Replica:
         rest = min(_LONGEST_REST_S, _REST_S * 2**self.failures)
         self.failures += 1
         self.rests_until = time.monotonic() + rest
+
+
+@dataclass
+class _Tries:
+    """Where one question was asked so far.
+
+    Attributes:
+        model: it is put to.
+        deadline: no try begins later.
+        unfit: ids of servers it cannot be put to.
+    """
+
+    model: str
+    deadline: float
+    unfit: frozenset[int] = frozenset()
+    begun: float = field(default_factory=time.monotonic)
+    pause: float = _FIRST_PAUSE_S
+    at: set[int] = field(default_factory=set)
 
 
 class Replicas:
@@ -78,39 +100,89 @@ class Replicas:
         Raises:
             ServerError: of the last try, when no other can help or `timeout_s` is over.
         """
-        deadline = time.monotonic() + timeout_s
-        pause, begun = _FIRST_PAUSE_S, time.monotonic()
-        tried: set[int] = set()
+        tries = _Tries(question.model, time.monotonic() + timeout_s)
         while True:
-            replica = self._pick(tried)
+            replica = self._pick(tries.at)
             try:
-                return await self._ask(replica, question, deadline)
-            except (Unreachable, ServerLost, ServerTimeout, Overloaded, UnknownAvatar) as error:
-                tried.add(id(replica))
-                everywhere = len(tried) == len(self._replicas)
-                # A server that stops or starts knows none of its models (server#6230).
-                gone = isinstance(error, _GONE) or (
-                    isinstance(error, UnknownAvatar) and question.model in self._served
-                )
-                if not self._worth_another_try(error, gone, everywhere, begun, deadline):
-                    raise
-            if everywhere:  # each was asked once: wait for one to come back, or for room
-                tried.clear()
-                await asyncio.sleep(
-                    min(pause * random.uniform(0.5, 1.5), deadline - time.monotonic())
-                )
-                pause = min(2 * pause, _LONGEST_PAUSE_S)
+                return await self._ask(replica, question, tries.deadline)
+            except (*_GONE, ServerTimeout, Overloaded, UnknownAvatar) as error:
+                await self._before_another_try(tries, replica, error)
 
-    def _worth_another_try(
-        self, error: ServerError, gone: bool, everywhere: bool, begun: float, deadline: float
-    ) -> bool:
+    def check_streams(self) -> None:
+        """Raises InputError: none of the servers is asked over gRPC, which a stream needs."""
+        if not any(isinstance(t, Grpc) for t in self.transports):
+            raise InputError(
+                f"{self.url}: a clip in one call goes over gRPC (grpc://HOST:8001);"
+                " over HTTP, `render` makes the same frames"
+            )
+
+    async def stream(self, question: Question, timeout_s: float) -> AsyncIterator[Answer]:
+        """The answers to one request as they come, all from one server.
+
+        A server that fails before its first answer is left for another; after that its failure is the end.
+
+        Args:
+            timeout_s: longest wait for the next answer.
+
+        Raises:
+            InputError: none of the servers is asked over gRPC.
+            ServerError: of the last try.
+        """
+        self.check_streams()
+        unfit = frozenset(id(r) for r in self._replicas if not isinstance(r.transport, Grpc))
+        tries = _Tries(question.model, time.monotonic() + timeout_s, unfit)
+        while True:
+            replica = self._pick(tries.at | unfit)
+            assert isinstance(replica.transport, Grpc)
+            replica.in_flight += _STREAM
+            answered = False
+            try:
+                answers = replica.transport.stream(question, timeout_s)
+                async with aclosing(answers):  # type: ignore[type-var]
+                    async for answer in answers:
+                        if not answered:
+                            answered = True
+                            replica.well()
+                            self._answered_at = time.monotonic()
+                            self._served.add(question.model)
+                        yield answer
+                return
+            except (*_GONE, ServerTimeout, Overloaded, UnknownAvatar) as error:
+                if not isinstance(error, Overloaded):
+                    replica.failed()
+                if answered:
+                    raise
+                await self._before_another_try(tries, replica, error)
+            finally:
+                replica.in_flight -= _STREAM
+
+    async def _before_another_try(
+        self, tries: _Tries, replica: _Replica, error: ServerError
+    ) -> None:
+        """Note the failure, and wait if all have failed; raise it if no other try can help."""
+        tries.at.add(id(replica))
+        everywhere = len(tries.at | tries.unfit) == len(self._replicas)
+        if not self._worth_another_try(tries, error, everywhere):
+            raise error
+        if everywhere:  # each was asked once: wait for one to come back, or for room
+            tries.at.clear()
+            await asyncio.sleep(
+                min(tries.pause * random.uniform(0.5, 1.5), tries.deadline - time.monotonic())
+            )
+            tries.pause = min(2 * tries.pause, _LONGEST_PAUSE_S)
+
+    def _worth_another_try(self, tries: _Tries, error: ServerError, everywhere: bool) -> bool:
+        # A server that stops or starts knows none of its models (server#6230).
+        gone = isinstance(error, _GONE) or (
+            isinstance(error, UnknownAvatar) and tries.model in self._served
+        )
         now = time.monotonic()
-        if now >= deadline:
+        if now >= tries.deadline:
             return False
         if not everywhere or isinstance(error, Overloaded):
             return True
         if gone and self._answered_at is not None:
-            return now - max(begun, self._answered_at) < self._patience_s
+            return now - max(tries.begun, self._answered_at) < self._patience_s
         return False  # nobody ever answered, none knows the avatar, or all are silent
 
     async def _ask(self, first: _Replica, question: Question, deadline: float) -> Tensor:

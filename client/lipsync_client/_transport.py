@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 import ssl
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -31,8 +33,10 @@ from ._errors import (
     UnknownAvatar,
     Unreachable,
 )
+from ._streaming import Streaming
 
 Tensor = NDArray[Any]
+Answer = tuple[int, Tensor]  # of a streaming model: number of its first frame, its frames
 Parameters = dict[str, str | int | bool]
 _INT32_MAX = 2**31 - 1
 _READY_TIMEOUT_S = 10.0
@@ -53,10 +57,12 @@ class Access:
     Attributes:
         token: sent as `Authorization: Bearer TOKEN`.
         ca_file: PEM of who signed the gateway's certificate, if not one this machine trusts.
+        name: of this client, the same at all servers; the requests' ids in their logs begin with it.
     """
 
     token: str | None = field(default=None, repr=False)
     ca_file: str | Path | None = None
+    name: str = field(default_factory=lambda: secrets.token_hex(4))
 
     @property
     def headers(self) -> dict[str, str]:
@@ -128,6 +134,7 @@ class _Base:
         self.url = url
         self._client = client
         self._headers = access.headers
+        self._name = access.name
         self._answered = False
 
     async def infer(self, question: Question, timeout_s: float) -> Tensor:
@@ -136,24 +143,32 @@ class _Base:
         Raises:
             ServerError: one of its kinds.
         """
+        call = self._client.infer(
+            question.model,
+            self._tensors(question),
+            outputs=[self._module.InferRequestedOutput(question.output)],
+            request_id=self._request_id(question),
+            parameters=question.parameters or None,
+            headers=self._headers,
+        )
+        return self._array(await self._call(call, timeout_s), question, question.output)
+
+    def _tensors(self, question: Question) -> list[Any]:
         tensors = []
         for name, array in question.inputs.items():
             tensor = self._module.InferInput(name, array.shape, np_to_triton_dtype(array.dtype))
             tensor.set_data_from_numpy(array)
             tensors.append(tensor)
-        result = await self._call(
-            self._client.infer(
-                question.model,
-                tensors,
-                outputs=[self._module.InferRequestedOutput(question.output)],
-                parameters=question.parameters or None,
-                headers=self._headers,
-            ),
-            timeout_s,
-        )
-        array = result.as_numpy(question.output)
+        return tensors
+
+    def _request_id(self, question: Question) -> str:
+        """Who asks and for which frame, for the servers' logs: 6b1f09c2-40."""
+        return f"{self._name}-{int(question.inputs.get('FRAME_START', np.zeros(1))[0])}"
+
+    def _array(self, result: Any, question: Question, output: str) -> Tensor:
+        array = result.as_numpy(output)
         if array is None:
-            raise ServerError(f"{self.url}: {question.model} answered without {question.output}")
+            raise ServerError(f"{self.url}: {question.model} answered without {output}")
         return np.asarray(array)
 
     async def model_ready(self, model: str) -> bool:
@@ -223,6 +238,29 @@ class Grpc(_Base):
             channel_args=_CHANNEL,
         )
         super().__init__(url, client, access)
+
+    async def stream(self, question: Question, timeout_s: float) -> AsyncIterator[Answer]:
+        """The answers to one request, as they come; leaving early ends the work at the server.
+
+        Args:
+            timeout_s: longest wait for the next answer.
+
+        Raises:
+            ServerError: one of its kinds.
+        """
+        request = {
+            "model_name": question.model,
+            "inputs": self._tensors(question),
+            "request_id": self._request_id(question),
+            "parameters": question.parameters or None,
+        }
+        call = Streaming(self._client, request, self._headers)
+        try:
+            while (result := await self._call(call.next(), timeout_s)) is not None:
+                (start,) = self._array(result, question, "FRAME_START")
+                yield int(start), self._array(result, question, question.output)
+        finally:
+            call.cancel()
 
     async def config(self, model: str) -> dict[str, Any]:
         call = self._client.get_model_config(model, headers=self._headers, as_json=True)
