@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
+from ._engines import engines_in
+from ._host import environment_of_server, free_ports
+from ._profiles import check_profile
 from ._wheel import find_wheel
 
 CPU_ENGINE = "LIPSYNC_CPU_ENGINE"  # read by onnx_model, in the server's processes
@@ -61,10 +62,13 @@ class Server:
         startup_timeout_s: longest wait for every model to be ready.
         cpu_engine: what runs batching ONNX models on a CPU: "onnxruntime", or "openvino" for its single
             precision, which takes a sixth less time and rounds a little differently.
+        profile: load the config `configs/PROFILE.pbtxt` of models that have one (`lipsync-avatar tune` writes
+            them), and the others as usual.
         log_file: where tritonserver's log goes; by default a file that goes away with the server.
         extra_args: further arguments of tritonserver.
 
     Raises (on start):
+        ServerError: the repository is none, or no model of it has the profile.
         ServerStartError: with exit code, elapsed time and the log's tail.
         WheelError: the environment lacks a part.
     """
@@ -80,6 +84,7 @@ class Server:
         metrics_port: int = 0,
         startup_timeout_s: float = 120.0,
         cpu_engine: str = "onnxruntime",
+        profile: str | None = None,
         log_file: str | os.PathLike[str] | None = None,
         extra_args: Sequence[str] = (),
     ) -> None:
@@ -90,7 +95,9 @@ class Server:
         self._ports = self._wanted_ports
         self._startup_timeout_s = startup_timeout_s
         self._cpu_engine = cpu_engine
+        self._profile = profile
         self._log_file = Path(log_file) if log_file else None
+        self._log_begin = 0  # bytes: a log that is kept holds earlier runs
         self._extra_args = list(extra_args)
         self._guard: subprocess.Popen[bytes] | None = None
         self._scratch: Path | None = None
@@ -134,6 +141,14 @@ class Server:
         errors = [x for x in text[:-lines] if x.startswith("E")]
         return "\n".join(errors[-lines:] + text[-lines:])
 
+    def engines(self) -> dict[str, str]:
+        """What runs each ONNX model, in words: by the log, so once the server is ready."""
+        if self._log_file is None or not self._log_file.exists():
+            return {}
+        with self._log_file.open(errors="replace") as log:
+            log.seek(self._log_begin)
+            return engines_in(log)
+
     def poll(self) -> int | None:
         """Exit code of a server that ended by itself; None while it runs."""
         return None if self._guard is None else self._guard.poll()
@@ -144,6 +159,11 @@ class Server:
             raise ServerError("this server is running already")
         if not self.repository.is_dir():
             raise ServerError(f"model repository {self.repository} is not a directory")
+        if self._profile is not None:
+            try:
+                check_profile(self.repository, self._models, self._profile)
+            except ValueError as e:
+                raise ServerError(f"{self.repository}: {e}") from None
         deadline = time.monotonic() + self._startup_timeout_s
         try:
             for attempt in range(1, _BIND_ATTEMPTS + 1):
@@ -190,7 +210,7 @@ class Server:
         wheel.assemble_backends(backends)
         if self._log_file is None:
             self._log_file = self._scratch / "tritonserver.log"
-        self._ports = _free_ports(self._host, self._wanted_ports)
+        self._ports = free_ports(self._host, self._wanted_ports)
         shm_prefix = f"lipsync_{uuid.uuid4().hex[:12]}_"
         http, grpc, metrics = self._ports
         command = [
@@ -204,16 +224,18 @@ class Server:
             "--disable-auto-complete-config",
             f"--exit-timeout-secs={int(STOP_TIMEOUT_S) - 5}",
             *self._control_args(),
+            *([f"--model-config-name={self._profile}"] if self._profile is not None else []),
             *self._extra_args,
         ]  # fmt: skip
         guard = [sys.executable, "-I", "-S", str(Path(__file__).with_name("_guard.py"))]
         with self._log_file.open("ab") as log:
+            self._log_begin = log.tell()
             self._guard = subprocess.Popen(
                 [*guard, shm_prefix, str(STOP_TIMEOUT_S), *command],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
-                env=_environment(wheel.libraries) | {CPU_ENGINE: self._cpu_engine},
+                env=environment_of_server(wheel.libraries) | {CPU_ENGINE: self._cpu_engine},
                 start_new_session=True,
             )
         self._started = time.monotonic()
@@ -258,28 +280,3 @@ class Server:
 
     def _start_error(self, reason: str, code: int | None) -> ServerStartError:
         return ServerStartError(reason, code, time.monotonic() - self._started, self.log_tail())
-
-
-def _free_ports(host: str, wanted: tuple[int, int, int]) -> tuple[int, int, int]:
-    """A free port for each 0 in `wanted`, no two the same: each is held until all are known."""
-    with contextlib.ExitStack() as held:
-
-        def free() -> int:
-            probe = held.enter_context(socket.socket())
-            probe.bind((host, 0))
-            port = int(probe.getsockname()[1])
-            return free() if port in wanted else port
-
-        http, grpc, metrics = wanted
-        return http or free(), grpc or free(), metrics or free()
-
-
-def _environment(libraries: list[Path]) -> dict[str, str]:
-    """What tritonserver and its stubs see: this interpreter first on PATH, its packages as they are here."""
-    environment = dict(os.environ)
-    inherited = environment.get("LD_LIBRARY_PATH", "")
-    environment["LD_LIBRARY_PATH"] = ":".join([*map(str, libraries), *filter(None, [inherited])])
-    environment["PATH"] = f"{Path(sys.executable).parent}:{environment.get('PATH', '')}"
-    # The stub is a bare interpreter: it finds a virtual environment by this alone.
-    environment["VIRTUAL_ENV"] = sys.prefix
-    return environment

@@ -9,6 +9,7 @@ from types import FrameType
 
 import click
 
+from ._engines import engines_line, idle_gpu_advice
 from ._server import Server, ServerError
 from ._wheel import WheelError
 
@@ -44,6 +45,11 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
     default="onnxruntime",
     help="What runs ONNX models on a CPU.",
 )
+@click.option(
+    "--profile",
+    envvar="LIPSYNC_PROFILE",
+    help="Run models that have this execution profile with it (lipsync-avatar tune makes them).",
+)
 @click.option("--startup-timeout", default=120.0, help="Seconds to wait for every model.")
 @click.option(
     "--log-file",
@@ -59,6 +65,7 @@ def main(
     grpc_port: int,
     metrics_port: int,
     cpu_engine: str,
+    profile: str | None,
     startup_timeout: float,
     log_file: Path | None,
     extra: tuple[str, ...],
@@ -75,6 +82,7 @@ def main(
         grpc_port=grpc_port,
         metrics_port=metrics_port,
         cpu_engine=cpu_engine,
+        profile=profile,
         startup_timeout_s=startup_timeout,
         log_file=log_file,
         extra_args=extra,
@@ -84,6 +92,10 @@ def main(
     try:
         with server:
             click.echo(f"ready: {server.grpc_url}  {server.http_url}  metrics {server.metrics_url}")
+            engines = server.engines()
+            click.echo(f"engines: {engines_line(engines)}", err=True)
+            if profile is None and (advice := idle_gpu_advice(engines)):
+                click.echo(f"lipsync-server: {advice}", err=True)
             code = server.wait()
             click.echo(
                 f"tritonserver ended by itself with exit code {code}:\n{server.log_tail()}",

@@ -26,6 +26,7 @@ from lipsync_preprocessing.configs import PasteOptions
 from lipsync_preprocessing.dataset import Dataset, read_dataset
 from lipsync_preprocessing.errors import RepositoryError
 from lipsync_preprocessing.pack import map_faces, write_pack
+from lipsync_preprocessing.profiles import drop_unused
 from lipsync_preprocessing.repository import (
     COMPOSITOR,
     CONFIG,
@@ -163,9 +164,12 @@ def remove_avatar(repository: str | Path, name: str) -> list[str]:
     """
     store = Repository(repository)
     models = check_removable(store.root, name)
+    encoders = {a.encoder for a in store.avatars() if a.name == name}
     with store.changing() as scratch:
         for model in models:
             store.directory(model).rename(scratch / model)
+        for encoder in encoders:
+            drop_unused(store, encoder)
     return models
 
 

@@ -6,62 +6,27 @@ Exit codes: 0 done, 1 it failed (one line on standard error says why), 2 wrong u
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lipsync_preprocessing.errors import AvatarError
+from lipsync_preprocessing.options import (
+    FILE,
+    FOLDER,
+    failing_in_one_line,
+    repository_option,
+    server_options,
+)
+from lipsync_preprocessing.tune_command import tune
 
 # The rest is imported by the commands that use it: ONNX takes a second, and --help should not.
-
-_Command = TypeVar("_Command", bound=Callable[..., Any])
-_FILE = click.Path(path_type=Path, dir_okay=False)
-_FOLDER = click.Path(path_type=Path, file_okay=False)
-
-
-def _failing_in_one_line(command: _Command) -> _Command:
-    """AvatarErrors as a line on standard error, and exit code 1."""
-
-    @functools.wraps(command)
-    def wrapper(*args: Any, **kwargs: Any) -> None:
-        try:
-            command(*args, **kwargs)
-        except AvatarError as error:
-            click.echo(f"lipsync-avatar: {error}", err=True)
-            sys.exit(1)
-
-    return wrapper  # type: ignore[return-value]
-
-
-def _server_options(command: _Command) -> _Command:
-    url = click.option(
-        "--url", envvar="LIPSYNC_URL", help="Server: grpc://HOST:PORT or http://HOST:PORT."
-    )
-    key = click.option(
-        "--admin-key",
-        envvar="LIPSYNC_ADMIN_KEY",
-        metavar="[NAME=]KEY",
-        help="Where the server's model control is behind a key (its name: admin-key).",
-    )
-    return url(key(command))
-
-
-def _repository_option(command: _Command) -> _Command:
-    return click.option(
-        "--repository",
-        type=_FOLDER,
-        default=Path("model_repository"),
-        envvar="LIPSYNC_REPOSITORY",
-        help="Triton model repository.",
-    )(command)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -69,11 +34,14 @@ def main() -> None:
     """Bring trained avatars into a Triton model repository, and look after them."""
 
 
+main.add_command(tune)
+
+
 @main.command()
 @click.argument("name")
-@click.option("--dataset", type=_FOLDER, required=True, help="Raw or packaged dataset folder.")
-@click.option("--generator", type=_FILE, required=True, help="99.onnx or 99.pth.")
-@click.option("--audio-encoder", type=_FILE, required=True, help="Its ONNX file or checkpoint.")
+@click.option("--dataset", type=FOLDER, required=True, help="Raw or packaged dataset folder.")
+@click.option("--generator", type=FILE, required=True, help="99.onnx or 99.pth.")
+@click.option("--audio-encoder", type=FILE, required=True, help="Its ONNX file or checkpoint.")
 @click.option("--raw", is_flag=True, help="Serve the bare network too, as NAME_raw.")
 @click.option("--no-parsing", is_flag=True, help="Leave the dataset's parsing masks aside.")
 @click.option("--feather", type=float, metavar="PX", help="Soft edge of the paste, pixels of 320.")
@@ -88,9 +56,9 @@ def main() -> None:
     "--silence-after", type=float, metavar="S", help="... this far from any louder sound."
 )
 @click.option("--load", is_flag=True, help="Load it into the running server at --url.")
-@_server_options
-@_repository_option
-@_failing_in_one_line
+@server_options
+@repository_option
+@failing_in_one_line
 def add(
     repository: Path,
     name: str,
@@ -142,8 +110,8 @@ def add(
 
 @main.command("list")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
-@_repository_option
-@_failing_in_one_line
+@repository_option
+@failing_in_one_line
 def list_(repository: Path, as_json: bool) -> None:
     """The avatars of the repository."""
     from lipsync_preprocessing.repository import Repository
@@ -156,9 +124,11 @@ def list_(repository: Path, as_json: bool) -> None:
     for avatar in avatars:
         versions = ", ".join(map(str, avatar.versions)) or "none"
         state = f"  MISSING {', '.join(avatar.missing)}" if avatar.missing else ""
+        profiles = f"  profiles {', '.join(avatar.profiles)}" if avatar.profiles else ""
         click.echo(
             f"{avatar.name}  {avatar.frames} frames  {avatar.width}x{avatar.height}  encoder"
-            f" {avatar.encoder}  generator versions {versions}{'  raw' if avatar.raw else ''}{state}"
+            f" {avatar.encoder}  generator versions {versions}{'  raw' if avatar.raw else ''}{profiles}"
+            f"{state}"
         )
     for model in leftovers:
         click.echo(f"{model}  left by an interrupted import or removal: lipsync-avatar remove")
@@ -167,9 +137,9 @@ def list_(repository: Path, as_json: bool) -> None:
 @main.command()
 @click.argument("name")
 @click.option("--unload", is_flag=True, help="Unload it from the running server at --url first.")
-@_server_options
-@_repository_option
-@_failing_in_one_line
+@server_options
+@repository_option
+@failing_in_one_line
 def remove(
     repository: Path, name: str, unload: bool, url: str | None, admin_key: str | None
 ) -> None:
@@ -187,8 +157,8 @@ def remove(
 
 @main.command()
 @click.argument("name")
-@_repository_option
-@_failing_in_one_line
+@repository_option
+@failing_in_one_line
 def check(repository: Path, name: str) -> None:
     """Load the avatar NAME in a server of its own and render a second with it."""
     from lipsync_preprocessing.trial import SECONDS, try_avatar
@@ -202,15 +172,17 @@ def check(repository: Path, name: str) -> None:
 
 @main.command()
 @click.argument("name")
-@click.option("-o", "--output", type=_FILE, required=True, help="The PNG to write.")
+@click.option("-o", "--output", type=FILE, required=True, help="The PNG to write.")
 @click.option("--rows", type=click.IntRange(1), default=8, help="Frames shown.")
 @click.option("--force", is_flag=True, help="Overwrite the file.")
-@_repository_option
-@_failing_in_one_line
+@repository_option
+@failing_in_one_line
 def inspect(repository: Path, name: str, output: Path, rows: int, force: bool) -> None:
-    """A contact sheet of the avatar NAME: frames with rectangles, faces, masks."""
+    """A contact sheet of the avatar NAME: frames with rectangles, faces, masks. And its profiles."""
     from lipsync_preprocessing.contact_sheet import contact_sheet
     from lipsync_preprocessing.dataset import encode_png
+    from lipsync_preprocessing.profiles import stale_profiles
+    from lipsync_preprocessing.repository import Repository
 
     if output.exists() and not force:
         raise AvatarError(f"{output}: is there already; --force overwrites it")
@@ -220,17 +192,22 @@ def inspect(repository: Path, name: str, output: Path, rows: int, force: bool) -
     except OSError as error:
         raise AvatarError(f"{output}: cannot be written: {error.strerror}") from error
     click.echo(f"{output}: the contact sheet of {name}")
+    store = Repository(repository)
+    old = stale_profiles(store, name)
+    for profile in store.avatar(name).profiles:
+        again = "  made from another config.pbtxt: tune again" if profile in old else ""
+        click.echo(f"profile {profile}{again}")
 
 
 @main.command()
 @click.argument("name")
-@click.option("--generator", type=_FILE, help="New 99.onnx or 99.pth: becomes the next version.")
+@click.option("--generator", type=FILE, help="New 99.onnx or 99.pth: becomes the next version.")
 @click.option("--rollback", is_flag=True, help="Delete the newest version instead.")
 @click.option("--prune", is_flag=True, help="Delete all versions but the newest.")
 @click.option("--load", is_flag=True, help="Have the running server at --url switch.")
-@_server_options
-@_repository_option
-@_failing_in_one_line
+@server_options
+@repository_option
+@failing_in_one_line
 def update(
     repository: Path,
     name: str,

@@ -28,6 +28,7 @@ GENERATOR, COMPOSITOR, RAW = "_generator", "_compositor", "_raw"
 PART_SUFFIXES = (GENERATOR, COMPOSITOR, RAW)
 SHARED = ("mel", "audio_encoder", "audio_window", "stream")
 CONFIG = "config.pbtxt"
+CONFIGS = "configs"  # Triton's own name: other configs, for --model-config-name
 PACK = "frames.npz"
 API_PARAMETER = "lipsync_api"
 # What Triton's URLs, metrics and version folders take without quoting.
@@ -47,6 +48,7 @@ class Avatar:
     versions: tuple[int, ...]  # of the generator
     raw: bool
     missing: tuple[str, ...]  # parts that are not there
+    profiles: tuple[str, ...] = ()  # of execution, of the generator
 
 
 class Repository:
@@ -172,7 +174,13 @@ class Repository:
             versions=self.versions(name + GENERATOR),
             raw=(self.root / (name + RAW) / CONFIG).exists(),
             missing=tuple(missing),
+            profiles=profiles_of(self.root / (name + GENERATOR)),
         )
+
+
+def profiles_of(directory: Path) -> tuple[str, ...]:
+    """Names of a model's execution profiles."""
+    return tuple(sorted(path.stem for path in (directory / CONFIGS).glob("*.pbtxt")))
 
 
 def check_name(name: str) -> None:

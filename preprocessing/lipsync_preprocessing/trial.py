@@ -40,13 +40,7 @@ def try_avatar(repository: str | Path, name: str) -> Trial:
     Raises:
         AvatarError: it does not load, answers wrongly, or does not hear.
     """
-    try:
-        from lipsync_embedded import Server
-        from lipsync_embedded import ServerError as EmbeddedError
-    except ImportError as error:
-        raise ServerError(
-            "the check needs the embedded server: pip install 'lipsync-triton[embedded]'"
-        ) from error
+    server_class, embedded_error = embedded_server()
     store = Repository(repository)
     avatar = store.avatar(name)
     if avatar.missing:
@@ -54,18 +48,18 @@ def try_avatar(repository: str | Path, name: str) -> Trial:
     config = store.config(name)
     rate = int(config.parameters["sample_rate"].string_value)
     try:
-        with Server(store.root, models=[name]) as server:
+        with server_class(store.root, models=[name]) as server:
             client = tritonclient.grpc.InferenceServerClient(
                 server.grpc_url.removeprefix("grpc://")
             )
             try:
                 started = time.monotonic()
-                spoken = _render(client, name, _speech(rate))
+                spoken = _render(client, name, speech(rate, SECONDS))
                 seconds = time.monotonic() - started
                 silent = _render(client, name, np.zeros(rate * SECONDS, np.float32))
             finally:
                 client.close()
-    except (EmbeddedError, InferenceServerException) as error:
+    except (embedded_error, InferenceServerException) as error:
         raise ServerError(f"{name}: {error}") from error
     shape = (avatar.height, avatar.width, 3)
     wrong = next((f.shape for f in spoken if f.shape != shape), None)
@@ -79,6 +73,18 @@ def try_avatar(repository: str | Path, name: str) -> Trial:
     return Trial(len(spoken), seconds, difference)
 
 
+def embedded_server() -> tuple[Any, Any]:
+    """The embedded server's class and its exception; ServerError where it is not installed."""
+    try:
+        from lipsync_embedded import Server
+        from lipsync_embedded import ServerError as EmbeddedError
+    except ImportError as error:
+        raise ServerError(
+            "this needs the embedded server: pip install 'lipsync-triton[embedded]'"
+        ) from error
+    return Server, EmbeddedError
+
+
 def _render(client: Any, name: str, audio: npt.NDArray[np.float32]) -> list[npt.NDArray[np.uint8]]:
     tensor = tritonclient.grpc.InferInput("AUDIO", list(audio.shape), "FP32")
     tensor.set_data_from_numpy(audio)
@@ -88,9 +94,9 @@ def _render(client: Any, name: str, audio: npt.NDArray[np.float32]) -> list[npt.
     return [cv2.imdecode(np.frombuffer(p, np.uint8), cv2.IMREAD_COLOR) for p in pictures]
 
 
-def _speech(rate: int) -> npt.NDArray[np.float32]:
+def speech(rate: int, seconds: float) -> npt.NDArray[np.float32]:
     """A buzz with the rhythm of syllables: enough for a mouth to move."""
-    t = np.arange(rate * SECONDS) / rate
+    t = np.arange(round(rate * seconds)) / rate
     buzz = sum(np.sin(2 * np.pi * _PITCH_HZ * n * t) / n for n in range(1, 20))
     envelope = 0.5 - 0.5 * np.cos(2 * np.pi * _SYLLABLES_HZ * t)
     return np.asarray(0.2 * buzz * envelope, np.float32)

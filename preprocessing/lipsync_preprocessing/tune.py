@@ -1,0 +1,161 @@
+"""Choosing an execution profile for this machine by measuring it."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lipsync_preprocessing.errors import AvatarError, ServerError
+from lipsync_preprocessing.measuring import Bench, Candidate, Figures
+from lipsync_preprocessing.overlays import (
+    ONNXRUNTIME,
+    OPENVINO_BF16,
+    OPENVINO_F32,
+    Settings,
+)
+from lipsync_preprocessing.profiles import write_profile
+from lipsync_preprocessing.repository import Repository
+
+AUTO = "auto"
+PSNR_FLOOR_DB = 50.0
+SECONDS = 2.0
+_WORTH = 1.03  # a setting that costs processes or memory must be this much faster
+_CHUNKS = (8, 16, 32)
+_BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
+
+Say = Callable[[str], None]
+
+
+def tune(
+    repository: str | Path,
+    name: str,
+    profile: str,
+    settings: Settings,
+    *,
+    psnr_floor_db: float = PSNR_FLOOR_DB,
+    seconds: float = SECONDS,
+    say: Say = print,
+) -> list[Path]:
+    """Measure a CPU profile's settings on this machine, and write the best.
+
+    Args:
+        profile: one that runs on a CPU, or "auto": the fastest of those that are exact.
+        settings: what is not measured, such as the cache's size.
+        psnr_floor_db: bf16 is refused where its frames differ more than this from f32's.
+        seconds: length of the clip that is rendered.
+        say: called with each line of the table.
+
+    Returns:
+        the files written.
+
+    Raises:
+        AvatarError: one of its kinds; nothing was written.
+    """
+    store = Repository(repository)
+    avatar = store.avatar(name)
+    if avatar.missing:
+        raise ServerError(f"{name}: nothing to load in {', '.join(avatar.missing)}")
+    bench = Bench(store, name, seconds)
+    say(f"{'':<44}{'FPS':>7}{'CPU ms a frame':>16}{'PSNR dB':>10}")
+    measured = []
+    for candidate in _engines(profile, settings):
+        try:
+            measured.append(_measure(bench, candidate, say))
+        except ServerError as error:
+            if candidate.profile == profile or not measured:
+                raise
+            say(f"{_label(candidate):<44}  left out: {error}")
+    best = _best(measured, profile)
+    if best.candidate.profile == OPENVINO_BF16 and best.psnr_db < psnr_floor_db:
+        raise AvatarError(
+            f"{name}: {best.candidate.profile} refused: its frames have {best.psnr_db:.1f} dB PSNR against"
+            f" f32, the floor is {psnr_floor_db:g}; it made {best.fps:.1f} frames a second, f32"
+            f" {measured[0].fps:.1f}"
+        )
+    for field in ("generators", "compositors") if cores() > 1 else ():
+        twice: dict[str, Any] = {field: 2}
+        more = replace(best.candidate.settings, **twice)
+        tried = _measure(bench, Candidate(best.candidate.profile, more), say)
+        if tried.fps > _WORTH * best.fps:
+            best = tried
+    limit = int(store.config(name).parameters["max_frames"].string_value)
+    chunks = bench.chunks(best.candidate, [n for n in _CHUNKS if n <= limit])
+    chunk = max(chunks, key=lambda size: chunks[size])
+    rates = ", ".join(f"{size}: {fps:.1f}" for size, fps in chunks.items())
+    say(f"frames a second by frames a request: {rates}")
+    note = (
+        f"Measured on {cores()} cores: {best.fps:.1f} frames a second, {best.cpu_ms:.1f} CPU ms a frame;\n"
+        f"fastest with {chunk} frames a request (lipsync-client --chunk {chunk})."
+    )
+    chosen = best.candidate
+    say(f"{chosen.profile}: {_label(chosen)}; clients: --chunk {chunk}")
+    faster = max(measured, key=lambda figures: figures.fps)
+    if profile == AUTO and faster.candidate.profile == OPENVINO_BF16:
+        say(
+            f"{OPENVINO_BF16} is faster and not exact ({_db(faster.psnr_db)} dB): ask for it by its name"
+        )
+    return write_profile(repository, name, chosen.profile, chosen.settings, note)
+
+
+def cores() -> int:
+    """Cores that this process, and so a server it starts, may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def _engines(profile: str, settings: Settings) -> list[Candidate]:
+    """What to try first; the first of them is what the others' frames are compared with."""
+    openvino = importlib.util.find_spec("openvino") is not None
+    counts = sorted({1, cores()})
+    threads = [Candidate(ONNXRUNTIME, replace(settings, threads=n)) for n in counts]
+    plain = Candidate(OPENVINO_F32, settings)
+    half = Candidate(OPENVINO_BF16, settings)
+    if profile == ONNXRUNTIME:
+        return threads
+    if profile == OPENVINO_F32:
+        return [plain]
+    if profile == OPENVINO_BF16:
+        return [plain, half]
+    return [*threads, *([plain] if openvino else []), *([half] if openvino and _bf16() else [])]
+
+
+def _best(measured: list[Figures], profile: str) -> Figures:
+    exact = [f for f in measured if f.candidate.profile != OPENVINO_BF16]
+    allowed = exact if profile == AUTO else [f for f in measured if f.candidate.profile == profile]
+    return max(allowed, key=lambda figures: figures.fps)
+
+
+def _measure(bench: Bench, candidate: Candidate, say: Say) -> Figures:
+    figures = bench.measure(candidate)
+    label = _label(candidate)
+    say(f"{label:<44}{figures.fps:>7.1f}{figures.cpu_ms:>16.1f}{_db(figures.psnr_db):>10}")
+    return figures
+
+
+def _label(candidate: Candidate) -> str:
+    settings, usual = candidate.settings, Settings()
+    words = [candidate.profile]
+    if candidate.profile == ONNXRUNTIME:
+        words.append(f"{settings.threads} thread{'s' if settings.threads > 1 else ''} a frame")
+    elif settings.visual_cache_mb:
+        words.append(f"cache {settings.visual_cache_mb} MiB")
+    for field in ("generators", "compositors"):
+        if getattr(settings, field) != getattr(usual, field):
+            words.append(f"{getattr(settings, field)} {field}")
+    return ", ".join(words)
+
+
+def _db(psnr: float) -> str:
+    return "equal" if math.isinf(psnr) else f"{psnr:.1f}"
+
+
+def _bf16() -> bool:
+    """Whether the processor multiplies bf16; OpenVINO would imitate it on others, slower than f32."""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("flags"):
+            return not _BF16_FLAGS.isdisjoint(line.split())
+    return False

@@ -1,0 +1,354 @@
+"""Execution profiles: their files, what a server makes of them, and what is measured before."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+from google.protobuf import text_format
+from lipsync_preprocessing import overlays, tune
+from lipsync_preprocessing.avatar import add_avatar
+from lipsync_preprocessing.cli import main
+from lipsync_preprocessing.overlays import GPU_PROFILES, PROFILES, Settings
+from lipsync_preprocessing.profiles import write_profile
+from lipsync_preprocessing.repository import Repository
+from lipsync_preprocessing.update import prune_versions, update_generator
+from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
+
+pytest.importorskip("lipsync_embedded")
+from lipsync_embedded import Server, ServerError, ServerStartError
+
+ROOT = Path(__file__).parents[2]
+SERVER = str(Path(sys.executable).with_name("lipsync-server"))
+HAS_GPU = Path("/proc/driver/nvidia/version").exists()
+HAS_BF16 = bool(re.search("avx512_bf16|amx_bf16", Path("/proc/cpuinfo").read_text()))
+GPU, CPU = ModelInstanceGroup.KIND_GPU, ModelInstanceGroup.KIND_CPU
+
+
+@pytest.fixture
+def anna(repository: Path, raw_dataset: Path, generator_file: Path, encoder_file: Path) -> Path:
+    add_avatar(repository, "anna", raw_dataset, generator_file, encoder_file)
+    return repository
+
+
+def encoder_of(repository: Path, name: str = "anna") -> str:
+    return Repository(repository).avatar(name).encoder
+
+
+def run(repository: Path, *arguments: object) -> Result:
+    return CliRunner().invoke(main, [*map(str, arguments), "--repository", str(repository)])
+
+
+def done(repository: Path, *arguments: object) -> str:
+    result = run(repository, *arguments)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def config(path: Path) -> Any:
+    return text_format.Parse(path.read_text(), ModelConfig())
+
+
+def parameter(config: Any, name: str) -> str:
+    return str(config.parameters[name].string_value)
+
+
+def profile_files(repository: Path) -> dict[str, Path]:
+    """By model."""
+    return {p.parents[1].name: p for p in sorted(repository.glob("*/configs/*.pbtxt"))}
+
+
+@pytest.mark.parametrize("profile", GPU_PROFILES)
+def test_gpu_profiles_differ_only_as_they_say(anna: Path, profile: str) -> None:
+    before = {p: p.read_bytes() for p in anna.glob("*/config.pbtxt")}
+    said = done(anna, "tune", "anna", "--profile", profile, "--gpu-memory-mb", "8192")
+    assert {p: p.read_bytes() for p in anna.glob("*/config.pbtxt")} == before
+    encoder = encoder_of(anna)
+    files = profile_files(anna)
+    assert set(files) == {"anna_generator", encoder, "anna_compositor"}
+    assert said.endswith(f"lipsync-server --profile {profile}\n")
+    cuda = {"cudnn_conv_algo_search", "gpu_mem_limit", "arena_extend_strategy"}
+    for model, path in files.items():
+        usual, tuned = config(anna / model / "config.pbtxt"), config(path)
+        changed = ["instance_group"]
+        if model != "anna_compositor":
+            # What stock Triton 24.10 reads: numbers, and not under gpu_execution_accelerator.
+            assert parameter(tuned, "cudnn_conv_algo_search") == "1"
+            assert parameter(tuned, "arena_extend_strategy") == "1"
+            limit = 8192 if model == "anna_generator" else 1024
+            assert int(parameter(tuned, "gpu_mem_limit")) == limit << 20
+            assert [(g.kind, g.count) for g in tuned.instance_group] == [(GPU, 1)]
+            changed += ["model_warmup", *(["optimization"] if profile != "cuda" else [])]
+        else:
+            assert [(g.kind, g.count) for g in tuned.instance_group] == [(CPU, 4)]
+        head = [line for line in path.read_text().splitlines() if line.startswith("#")]
+        for field in changed:
+            assert tuned.HasField(field) if field == "optimization" else getattr(tuned, field)
+            assert any(line.startswith(f"#   {field}") for line in head), field
+            tuned.ClearField(field)
+            usual.ClearField(field)
+        for name in cuda if model != "anna_compositor" else ():
+            del tuned.parameters[name]
+            assert any(line.startswith(f"#   parameters: {name}") for line in head)
+        assert tuned == usual
+        assert f"# {overlays.UNMEASURED}" in head or model == encoder
+
+
+def test_every_batch_size_is_warm_before_the_model_is_ready(anna: Path) -> None:
+    done(anna, "tune", "anna", "--profile", "cuda")
+    files = profile_files(anna)
+    for model, extra in (("anna_generator", 0), (encoder_of(anna), 15)):
+        samples = config(files[model]).model_warmup
+        assert [s.batch_size for s in samples] == [n + extra for n in (1, 2, 4, 8, 16, 32)]
+        for sample in samples:
+            for port in config(files[model]).input:
+                came = sample.inputs[port.name]
+                assert (came.data_type, list(came.dims)) == (port.data_type, list(port.dims))
+
+
+def test_tensorrt_has_shapes_for_every_tensor_that_may_enter_it(anna: Path) -> None:
+    """By ONNX's own shape inference: a name or a shape that is not so would fail on a GPU."""
+    done(anna, "tune", "anna", "--profile", "tensorrt-fp16", "--engine-cache", "/cache")
+    generator = onnx.shape_inference.infer_shapes(
+        onnx.load(str(anna / "anna_generator/1/model.onnx"))
+    )
+    encoder = onnx.load(str(anna / encoder_of(anna) / "1/model.onnx"))
+    files = profile_files(anna)
+    for graph, model in ((generator.graph, "anna_generator"), (encoder.graph, encoder_of(anna))):
+        tuned = config(files[model])
+        (accelerator,) = tuned.optimization.execution_accelerators.gpu_execution_accelerator
+        options = dict(accelerator.parameters)
+        assert accelerator.name == "tensorrt"
+        assert options["precision_mode"] == "FP16"
+        for cache in ("engine", "timing"):
+            assert options[f"trt_{cache}_cache_enable"] == "1"
+            assert options[f"trt_{cache}_cache_path"] == "/cache"
+        known = {v.name: v for v in [*graph.input, *graph.value_info]}
+        most = tuned.max_batch_size
+        for which, batch in (("min", 1), ("opt", most // 2), ("max", most)):
+            entries = options[f"trt_profile_{which}_shapes"].split(",")
+            shapes = dict(entry.split(":") for entry in entries)
+            assert {port.name for port in graph.input} <= set(shapes)
+            for name, text in shapes.items():
+                dims = [d.dim_value for d in known[name].type.tensor_type.shape.dim]
+                assert dims[0] == 0  # symbolic
+                assert [int(n) for n in text.split("x")] == [batch, *dims[1:]], name
+
+
+def test_profiles_live_with_their_avatar(
+    anna: Path,
+    raw_dataset: Path,
+    generator_file: Path,
+    other_generator_file: Path,
+    encoder_file: Path,
+) -> None:
+    add_avatar(anna, "berta", raw_dataset, generator_file, encoder_file)
+    encoder = encoder_of(anna)
+    assert encoder_of(anna, "berta") == encoder
+    for name in ("anna", "berta"):
+        done(anna, "tune", name, "--profile", "cuda")
+    done(anna, "tune", "anna", "--profile", "tensorrt-fp16")
+    assert "profiles cuda, tensorrt-fp16" in done(anna, "list")
+    text = (anna / "anna_generator/configs/cuda.pbtxt").read_bytes()
+    update_generator(anna, "anna", other_generator_file)
+    prune_versions(anna, "anna")
+    assert (anna / "anna_generator/configs/cuda.pbtxt").read_bytes() == text
+    # A new avatar begins without: nobody measured it.
+    add_avatar(anna, "carla", raw_dataset, generator_file, encoder_file)
+    assert Repository(anna).avatar("carla").profiles == ()
+    # The encoder is theirs together.
+    done(anna, "tune", "anna", "--profile", "cuda", "--remove")
+    assert (anna / encoder / "configs/cuda.pbtxt").exists()
+    assert Repository(anna).avatar("anna").profiles == ("tensorrt-fp16",)
+    done(anna, "remove", "berta")
+    assert not (anna / encoder / "configs/cuda.pbtxt").exists()
+    said = done(anna, "tune", "anna", "--profile", "tensorrt-fp16", "--remove")
+    assert f"{encoder}/configs/tensorrt-fp16.pbtxt" in said
+    assert profile_files(anna) == {}
+    assert not (anna / "anna_generator/configs").exists()
+
+
+def test_a_profile_of_another_config_is_told(anna: Path, tmp_path: Path) -> None:
+    done(anna, "tune", "anna", "--profile", "cuda")
+    assert done(anna, "inspect", "anna", "-o", tmp_path / "a.png").endswith("\nprofile cuda\n")
+    with (anna / "anna_generator/config.pbtxt").open("a") as file:
+        file.write("# another\n")
+    said = done(anna, "inspect", "anna", "-o", tmp_path / "b.png")
+    assert "profile cuda  made from another config.pbtxt: tune again" in said
+
+
+def test_wrong_usage_and_failures(anna: Path) -> None:
+    for arguments in (
+        ("--profile", "fast"),
+        (),
+        ("--profile", "auto", "--remove"),
+        ("--profile", "onnxruntime", "--visual-cache-mb", "5"),
+        ("--profile", "cuda", "--engine-cache", "/x"),
+        ("--profile", "openvino-f32", "--compositors", "3"),
+    ):
+        assert run(anna, "tune", "anna", *arguments).exit_code == 2, arguments
+    for arguments, message in (
+        (("anna", "--profile", "cuda", "--remove"), "anna: no profile 'cuda'; it has: none"),
+        (("nobody", "--profile", "cuda"), "no avatar 'nobody'"),
+        (("demo", "--profile", "onnxruntime"), "nothing to load in demo_generator"),
+    ):
+        result = run(anna, "tune", *arguments)
+        assert result.exit_code == 1, result.output
+        assert message in result.stderr
+        assert len(result.stderr.splitlines()) == 1
+    assert profile_files(anna) == {}
+
+
+def test_a_server_runs_the_profile(anna: Path) -> None:
+    """One repository, two servers: as usual, and with the profile."""
+    import tritonclient.http
+
+    write_profile(anna, "anna", "onnxruntime", Settings(threads=2, compositors=2))
+
+    def seen(profile: str | None) -> tuple[str, int]:
+        with Server(anna, models=["anna"], profile=profile) as server:
+            client = tritonclient.http.InferenceServerClient(server.http_url.split("//")[1])
+            (group,) = client.get_model_config("anna_compositor")["instance_group"]
+            client.close()
+            return server.engines()["anna_generator"], group["count"]
+
+    engine, compositors = seen("onnxruntime")
+    assert re.fullmatch(r"ONNX Runtime [\d.]+, CPUExecutionProvider, \d+ x 2 threads", engine)
+    assert compositors == 2
+    engine, compositors = seen(None)
+    assert engine.endswith(" x 1 threads")
+    assert compositors == 1
+
+
+@pytest.mark.skipif(HAS_GPU, reason="this machine has a GPU")
+def test_a_gpu_profile_without_a_gpu_is_refused(anna: Path) -> None:
+    done(anna, "tune", "anna", "--profile", "cuda")
+    with (
+        pytest.raises(ServerStartError, match="GPU"),
+        Server(anna, models=["anna"], profile="cuda"),
+    ):
+        pass
+
+
+def test_a_profile_that_no_loaded_model_has(anna: Path) -> None:
+    done(anna, "tune", "anna", "--profile", "cuda")
+    command = [SERVER, "--repository", str(anna), "--profile", "openvino-f32"]
+    failed = subprocess.run([*command, "--model", "anna"], capture_output=True, text=True)
+    assert failed.returncode == 1
+    assert "no model has the profile 'openvino-f32'; there is: cuda (" in failed.stderr
+    assert "anna_generator" in failed.stderr
+    with (
+        pytest.raises(ServerError, match="there is: none"),
+        Server(anna, models=["audio_window"], profile="cuda"),
+    ):
+        pass
+
+
+def test_the_command_says_what_runs_and_that_a_gpu_lies_idle(anna: Path, tmp_path: Path) -> None:
+    tool = tmp_path / "bin/nvidia-smi"
+    tool.parent.mkdir()
+    tool.write_text("#!/bin/sh\n")
+    tool.chmod(0o755)
+    ports = [f"--{protocol}-port=0" for protocol in ("http", "grpc", "metrics")]
+    process = subprocess.Popen(
+        [SERVER, "--repository", str(anna), "--model", "audio_window", *ports],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PATH": f"{tool.parent}:{os.environ['PATH']}"},
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    try:
+        assert process.stdout.readline().startswith("ready: ")
+        engine = process.stderr.readline()
+        assert re.fullmatch(r"engines: ONNX Runtime [\d.]+, .* threads: audio_window\n", engine)
+        advice = process.stderr.readline()
+        assert "has an NVIDIA GPU, but the models run on the CPU" in advice
+        assert "pip install 'lipsync-triton[gpu]'" in advice
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+
+
+@pytest.mark.skipif(
+    not HAS_BF16 or importlib.util.find_spec("openvino") is None, reason="no bf16, or no OpenVINO"
+)
+def test_bf16_below_the_floor_is_refused(anna: Path) -> None:
+    arguments = ("tune", "anna", "--profile", "openvino-bf16", "--seconds", "0.5")
+    refused = run(anna, *arguments, "--psnr-floor", "200")
+    assert refused.exit_code == 1
+    (line,) = refused.stderr.splitlines()
+    came = re.search(
+        r"openvino-bf16 refused: its frames have ([\d.]+) dB PSNR .* floor is 200", line
+    )
+    assert came is not None, line
+    assert 20 < float(came[1]) < 200
+    assert profile_files(anna) == {}
+
+
+def test_tune_measures_and_writes_what_it_measured(
+    anna: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tune, "cores", lambda: 1)  # which leaves one candidate
+    said = done(anna, "tune", "anna", "--profile", "onnxruntime", "--seconds", "0.5")
+    row = re.search(r"^onnxruntime, 1 thread a frame +([\d.]+) +([\d.]+) +equal$", said, re.M)
+    assert row is not None, said
+    assert float(row[1]) > 1
+    assert float(row[2]) > 0
+    assert re.search(
+        r"^frames a second by frames a request: 8: [\d.]+, 16: [\d.]+, 32: ", said, re.M
+    )
+    text = (anna / "anna_generator/configs/onnxruntime.pbtxt").read_text()
+    assert f"Measured on 1 cores: {row[1]} frames a second" in text
+    assert parameter(config(profile_files(anna)["anna_generator"]), "intra_op_thread_count") == "1"
+
+
+def test_psnr() -> None:
+    black = np.zeros((2, 4, 4, 3), np.uint8)
+    from lipsync_preprocessing.measuring import psnr_db
+
+    assert psnr_db(black, black) == float("inf")
+    assert psnr_db(black + 1, black) == pytest.approx(48.1308, abs=1e-3)  # 20 log10(255)
+    assert psnr_db(black, black + 255) == pytest.approx(0)
+
+
+def test_the_deployments_ask_for_profiles_there_are() -> None:
+    """A name that nobody writes would be loaded as usual, without a word."""
+    compose = yaml.safe_load((ROOT / "docker/compose.yaml").read_text())
+    overlay = (ROOT / "docker/k8s/overlays/gpu/kustomization.yaml").read_text()
+    patch = yaml.safe_load(yaml.safe_load(overlay)["patches"][0]["patch"])
+    (container,) = patch["spec"]["template"]["spec"]["containers"]
+    (compose_argument,) = compose["services"]["triton"]["command"]
+    name = re.fullmatch(r"--model-config-name=\$\{LIPSYNC_PROFILE:-(.+)\}", compose_argument)
+    assert name is not None
+    assert name[1] in PROFILES
+    (argument,) = container["args"]
+    assert argument.removeprefix("--model-config-name=") in PROFILES
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+def test_auto_takes_the_fastest_exact_one(anna: Path) -> None:
+    said = done(anna, "tune", "anna", "--profile", "auto", "--visual-cache-mb", "64")
+    rows = re.findall(
+        r"^(onnxruntime|openvino-f32), .*? ([\d.]+) +[\d.]+ +(?:equal|[\d.]+)$", said, re.M
+    )
+    assert len(rows) >= 4
+    (profile,) = Repository(anna).avatar("anna").profiles
+    first = [row for row in rows if row[0] == profile]
+    assert max(rows, key=lambda row: float(row[1]))[0] == first[0][0]
+    with Server(anna, models=["anna"], profile=profile) as server:
+        engine = server.engines()["anna_generator"]
+    assert engine.startswith("ONNX Runtime" if profile == "onnxruntime" else "OpenVINO")
