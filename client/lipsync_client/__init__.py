@@ -16,6 +16,7 @@ from ._errors import (
     UnknownAvatar,
     Unreachable,
 )
+from ._live import Live, LiveFrame, LiveSession
 from ._outputs import Form
 from ._render import Chunk, Plan
 
@@ -28,6 +29,9 @@ __all__ = [
     "InputError",
     "LipSyncClient",
     "LipSyncError",
+    "Live",
+    "LiveFrame",
+    "LiveSession",
     "NotAllowed",
     "OutputError",
     "Overloaded",

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,19 @@ _URL_HELP = (
     " without one an embedded server is started."
 )
 
+
+def _complete_avatar(
+    context: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[str]:
+    """Names of the avatars in the model repository."""
+    named = context.params.get("repository") or os.environ.get("LIPSYNC_REPOSITORY")
+    configs = Path(named or "model_repository").glob(f"{escape(incomplete)}*/config.pbtxt")
+    return sorted(c.parent.name for c in configs if '"lipsync_api"' in c.read_text())
+
+
+avatar_option = click.option(
+    "--avatar", required=True, shell_complete=_complete_avatar, help="Name of the avatar."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 repository_option = click.option(
     "--repository", type=click.Path(path_type=Path, file_okay=False), envvar="LIPSYNC_REPOSITORY",

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable
-from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ import click
 from . import AsyncLipSyncClient, Form, Plan, Summary
 from ._cli_common import (
     Connection,
+    avatar_option,
     failures,
     json_option,
     progress,
@@ -28,15 +27,6 @@ from ._outputs import CONTAINERS, FOLDERS, RAW, SOUNDS, STDOUT, FormError
 from ._writers import check_sound
 
 _ENCODING = ("crf", "preset", "keyint")  # these go with the request
-
-
-def _complete_avatar(
-    context: click.Context, _parameter: click.Parameter, incomplete: str
-) -> list[str]:
-    """Names of the avatars in the model repository."""
-    named = context.params.get("repository") or os.environ.get("LIPSYNC_REPOSITORY")
-    configs = Path(named or "model_repository").glob(f"{escape(incomplete)}*/config.pbtxt")
-    return sorted(c.parent.name for c in configs if '"lipsync_api"' in c.read_text())
 
 
 @click.command()
@@ -62,9 +52,7 @@ def _complete_avatar(
     type=click.Choice([*FOLDERS, *RAW]),
     help="png (default) or jpg for --frames-dir; bgr24 or rgb24: raw frames, to -o FILE or -o -.",
 )
-@click.option(
-    "--avatar", required=True, shell_complete=_complete_avatar, help="Name of the avatar."
-)
+@avatar_option
 @url_option
 @repository_option
 @click.option("--force", is_flag=True, help="Replace what is there.")

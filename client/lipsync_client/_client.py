@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +19,8 @@ from ._errors import InputError, LipSyncError, ServerError
 from ._files import refuse_existing
 from ._health import health_of
 from ._kept import Kept
+from ._live import Live, LiveSession
+from ._live_sync import BlockingLiveSession
 from ._outputs import STDOUT, Form
 from ._render import Chunk, Plan, render
 from ._replicas import Replicas, connect_all
@@ -175,6 +177,29 @@ class AsyncLipSyncClient:
             async for chunk in chunks:
                 yield chunk
 
+    @asynccontextmanager
+    async def live(
+        self, avatar: str, plan: Plan | None = None, live: Live | None = None
+    ) -> AsyncIterator[LiveSession]:
+        """A session that takes sound as it comes.
+
+        Args:
+            avatar: name of the avatar.
+            plan: output, pose_offset, timeout_s and options count; H.264 by default.
+            live: the sound's form, and how latency is spent.
+
+        Example:
+            async with client.live("demo") as session:
+                asyncio.create_task(talk(session))  # await session.feed(samples); session.finish()
+                async for frame in session:
+                    show(frame.picture, frame.sound)
+        """
+        about = await self.avatar(avatar)
+        async with LiveSession(
+            self._transport, about, plan or Plan(timeout_s=5.0), live or Live()
+        ) as session:
+            yield session
+
     async def render_to_file(
         self,
         audio: str | Path,
@@ -301,6 +326,15 @@ class LipSyncClient:
                     return
         finally:
             self._portal.call(chunks.aclose)
+
+    @contextmanager
+    def live(
+        self, avatar: str, plan: Plan | None = None, live: Live | None = None
+    ) -> Iterator[BlockingLiveSession]:
+        with self._portal.wrap_async_context_manager(
+            self._async.live(avatar, plan, live)
+        ) as session:
+            yield BlockingLiveSession(session, self._portal)
 
     def render_to_file(
         self,

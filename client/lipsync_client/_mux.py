@@ -49,8 +49,11 @@ class H264Units:
             raise ServerError("the server's H264 does not begin with a decodable picture") from e
         self._stream.time_base = Fraction(1, FPS)
 
-    def packets(self, frames: Iterable[bytes]) -> Iterable[av.Packet[Any]]:
+    def packets(self, frames: Iterable[bytes | None]) -> Iterable[av.Packet[Any]]:
         for unit in frames:
+            if unit is None:  # a picture that was left out: the one before it stands
+                self._count += 1
+                continue
             packet = av.Packet(unit)
             packet.stream, packet.time_base = self._stream, Fraction(1, FPS)
             packet.pts = packet.dts = self._count
@@ -81,17 +84,17 @@ class Muxer:
     AAC frame later. (The contract's count leaves the last 27 to 77 ms of a clip without a picture.)
 
     Args:
-        target: the file, written in place, or a pipe.
+        target: the file, written in place, a network address, or a pipe.
         kind: which container.
         video: what makes packets of the frames.
         sound: what makes packets of the sound.
     """
 
-    def __init__(self, target: Path | Pipe, kind: Kind, video: Video, sound: Sound) -> None:
+    def __init__(self, target: Path | str | Pipe, kind: Kind, video: Video, sound: Sound) -> None:
         self._name = str(target)
         self._video, self._sound = video, sound
         self._container = av.open(
-            str(target) if isinstance(target, Path) else target, "w",
+            target if isinstance(target, Pipe) else str(target), "w",
             format=kind.muxer, options=kind.options,
         )  # fmt: skip
         self._context = sound.add_to(self._container).codec_context

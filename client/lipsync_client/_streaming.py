@@ -9,9 +9,6 @@ from typing import Any
 import grpc
 from tritonclient.utils import InferenceServerException
 
-# Triton then ends a failed call with a gRPC status, and not with a bare sentence within an answer.
-_WITH_STATUS = {"triton_grpc_error": "true"}
-
 
 class Streaming:
     """A call under way.
@@ -26,13 +23,14 @@ class Streaming:
         async def requests() -> AsyncIterator[dict[str, Any]]:
             yield request
 
-        self._call = client.stream_infer(requests(), headers=headers | _WITH_STATUS)
+        self._call = client.stream_infer(requests(), headers=headers)
+        self._answered = False
 
     async def next(self) -> Any:
         """The next answer (an InferResult), or None after the last; cancelling it ends the call.
 
         Raises:
-            InferenceServerException: the call failed, with its status where there is one.
+            InferenceServerException: the call failed, with its status.
         """
         task = asyncio.ensure_future(self._call.__anext__())
         try:
@@ -51,8 +49,18 @@ class Streaming:
         except grpc.RpcError as e:
             raise InferenceServerException(e.details() or str(e.code()), str(e.code())) from e
         if error is not None:
-            raise error
+            raise self._with_status(error)
+        self._answered = True
         return result
+
+    def _with_status(self, error: InferenceServerException) -> InferenceServerException:
+        """An error within a stream is a sentence alone: what is wrong with a request shows at its beginning.
+
+        Not asked for is `triton_grpc_error`, which makes it a gRPC status: it ends tritonserver 2.51 with a
+        segmentation fault when the model says afterwards that the request is done.
+        """
+        status = "INTERNAL" if self._answered else "INVALID_ARGUMENT"
+        return InferenceServerException(error.message(), status)
 
     def cancel(self) -> None:
         """Tell the server that nobody waits any more; nothing happens to a call that is over."""

@@ -20,6 +20,7 @@ from ._cli_common import (
     server,
     url_option,
 )
+from ._cli_live import live
 from ._cli_render import render
 
 _HELP: dict[str, Any] = {"help_option_names": ["-h", "--help"], "show_default": True}
@@ -43,6 +44,7 @@ def _terminated(number: int, _frame: FrameType | None) -> None:
 
 
 main.add_command(render)
+main.add_command(live)
 
 
 @main.command()

@@ -1,0 +1,389 @@
+"""Live sessions: sound in as it comes, pictures and sound out at 25 a second.
+
+The session is one endless clip. The server keeps nothing of it: each request carries the slice of sound its
+frames depend on, so any replica takes any of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _timeline as timeline
+from ._avatar import Avatar
+from ._errors import Incompatible, InputError, NotAllowed, Rejected, ServerError, UnknownAvatar
+from ._live_audio import FRAME, LEAD, LiveAudio, Samples, is_silent
+from ._live_idle import IdlePictures, pictures, question
+from ._live_report import LiveReport
+from ._render import Asked, Plan
+
+FPS = timeline.FPS
+_HOPELESS = (Rejected, UnknownAvatar, NotAllowed, Incompatible)
+_IN_FLIGHT = 3  # chunks
+_AHEAD = 2  # chunks: what is made before it is due is lost when the session is interrupted
+_GRACE_S = 0.1  # pictures so late are shown at once, and the next in time again
+_CATCH_UP = 0.1  # of the time at rest is left out until no latency is left that a slow server added
+_STEPS_TO_IDLE = 2  # frames
+LOOK_AHEAD_S = (timeline.live_end(LEAD) - LEAD * FRAME) / timeline.SAMPLE_RATE
+
+
+@dataclass(frozen=True)
+class Live:
+    """How a session runs.
+
+    The time from a sample to its frame is LOOK_AHEAD_S (0.4525 s, which the models need) + (chunk - 1) / 25
+    + margin_s + jitter_s: 0.87 s as they stand.
+
+    Attributes:
+        rate: Hz of the sound; a multiple of 25.
+        channels: of the sound.
+        chunk: frames a request.
+        margin_s: a chunk is asked for so long before it is due, or as soon as its sound is there.
+        jitter_s: the sound may come so unevenly.
+        stall_s: so long picture and sound wait, all in all, for a server that is late; that adds to the
+            latency until the avatar rests again. A server that is later still costs pictures.
+        queue_s: sound that may wait for its turn; `feed` waits beyond.
+        patience_s: without a picture from the server for so long, the session ends with the server's error.
+        idle_mb: pictures of the resting avatar that are kept.
+    """
+
+    rate: int = timeline.SAMPLE_RATE
+    channels: int = 1
+    chunk: int = 5
+    margin_s: float = 0.2
+    jitter_s: float = 0.06
+    stall_s: float = 1.0
+    queue_s: float = 30.0
+    patience_s: float = 15.0
+    idle_mb: int = 64
+
+    @property
+    def latency_s(self) -> float:
+        """From a sample to its frame, for sound that comes evenly."""
+        return LOOK_AHEAD_S + (self.chunk - 1) / FPS + self.margin_s + self.jitter_s
+
+
+@dataclass(frozen=True)
+class LiveFrame:
+    """One 25th of a second.
+
+    Attributes:
+        index: of the output, from 0.
+        picture: H.264 access unit or JPEG (bytes), or uint8 (H, W, 3) BGR; None where the server was too
+            slow: the last one stands.
+        sound: float32 (rate / 25, channels).
+        idle: there is no sound about, and the mouth is closed.
+        pose: place in the avatar's own motion.
+    """
+
+    index: int
+    picture: Any
+    sound: Samples
+    idle: bool
+    pose: int
+
+
+@dataclass(eq=False)
+class _Chunk:
+    start: int
+    count: int
+    phase: int
+    idle: bool
+    task: asyncio.Task[list[Any]] | None  # None: there was no time to ask for it
+
+    @property
+    def end(self) -> int:
+        return self.start + self.count
+
+
+class LiveSession:
+    """A live session; made by `AsyncLipSyncClient.live`.
+
+    Frames come at 25 a second for as long as someone asks for them, with or without sound. Picture and sound
+    stay together whatever happens. A server that is late makes both wait, for `stall_s` in all; beyond that
+    the picture stands still for a chunk and the sound goes on. Where no sound comes, there is silence. Who
+    takes the frames too slowly gets what they missed at once, the sound whole, the pictures as far as there
+    is time.
+
+    Example:
+        async with client.live("demo") as session:
+            asyncio.create_task(talk(session))  # await session.feed(samples); session.finish()
+            async for frame in session:
+                show(frame.picture, frame.sound)
+    """
+
+    def __init__(self, transport: Asked, avatar: Avatar, plan: Plan, live: Live) -> None:
+        if not 1 <= live.chunk <= avatar.max_frames:
+            raise InputError(f"a chunk must be 1 to {avatar.max_frames} frames, got {live.chunk}")
+        self.live = live
+        self.report = LiveReport()
+        self._transport, self._avatar, self._plan = transport, avatar, plan
+        self._audio = LiveAudio(live.rate, live.channels)
+        self._idle = IdlePictures(transport, avatar, plan, live.idle_mb << 20)
+        self._period = 2 * (avatar.frames - 1) or live.chunk
+        self._phase = plan.pose_offset % self._period  # of the next chunk to be asked for
+        self._planned = self._at = 0  # next frame to be asked for, and to be given
+        self._chunks: deque[_Chunk] = deque()
+        self._current: _Chunk | None = None
+        self._under_way: set[asyncio.Task[Any]] = set()
+        self._begun_at: float | None = None  # when frame 0 was due
+        self._picture_at = self._added_s = 0.0
+        self._finished = self._closed = self._short = False
+        self._changed, self._room = asyncio.Event(), asyncio.Event()
+
+    async def __aenter__(self) -> LiveSession:
+        """Ask for the first pictures: what is wrong with the server or the avatar shows now.
+
+        Raises:
+            ServerError: of the request.
+        """
+        await self._idle.run(self._phase, self._count(self._phase))
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def feed(self, samples: NDArray[Any]) -> None:
+        """Add sound; it plays after what was fed before, or as soon as can be.
+
+        Args:
+            samples: (n,) or (n, channels), float in -1..1 or int16.
+
+        Raises:
+            InputError: other samples, or the session has ended.
+        """
+        block = self._audio.checked(samples)
+        for begin in range(0, len(block), self.live.rate):
+            while self._audio.end / self.live.rate - self._at / FPS > self.live.queue_s:
+                self._room.clear()
+                self._refuse_if_over()
+                await self._room.wait()
+            self._refuse_if_over()
+            now = time.monotonic()
+            self._audio.feed(block[begin : begin + self.live.rate], now, self._earliest(now))
+            self._changed.set()
+
+    def finish(self) -> None:
+        """No more sound will come: the frames end when it has been played."""
+        self._finished = True
+        self._changed.set()
+
+    def interrupt(self) -> None:
+        """Drop the sound that is queued and go to rest, two frames' time from now at the latest.
+
+        The avatar's own motion goes on, but for a step of up to chunk - 3 frames.
+        """
+        now, keep = self._current, self._at
+        if now is None or now.end <= self._at:
+            self._phase = self._chunks[0].phase if self._chunks else self._phase
+        else:
+            self._phase = (now.phase + now.count) % self._period
+            if now.idle:
+                keep = now.end
+            elif now.start < self._at:
+                keep = min(now.end, self._at + _STEPS_TO_IDLE)
+            else:  # none of it was shown
+                self._phase = now.phase
+            now.count = keep - now.start
+        self._chunks.clear()
+        self._planned, self._short = keep, True
+        self._audio.cut(keep)
+        self._room.set()
+        self._changed.set()
+
+    async def close(self) -> None:
+        """Let go of everything; frames that were not taken are lost."""
+        self._closed = True
+        self._room.set()
+        self._changed.set()
+        tasks = list(self._under_way)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._idle.close()
+
+    async def __aiter__(self) -> AsyncIterator[LiveFrame]:
+        """Frames, each when it is due.
+
+        Raises:
+            ServerError: a request was refused, or no picture came for `patience_s`.
+        """
+        if self._begun_at is not None:
+            raise InputError("the frames of a session can be taken once")
+        await self._idle.run(self._phase, self._count(self._phase))
+        self._begun_at = self._picture_at = time.monotonic() + self.live.margin_s
+        while (chunk := await self._next_chunk()) is not None:
+            self._current = chunk
+            made = await self._pictures(chunk)
+            while self._at < chunk.end and not self._closed:
+                if not await self._until(self._due(self._at), lambda c=chunk: self._at >= c.end):  # type: ignore[misc]
+                    yield self._frame(chunk, made)
+
+    def _frame(self, chunk: _Chunk, made: list[Any]) -> LiveFrame:
+        """The next frame, taken out of everything."""
+        at, n = self._at, self._at - chunk.start
+        picture, sound = made[n] if made else None, self._audio.sound(at)
+        self.report.frame(
+            time.monotonic(), self._audio.arrived(at), held=picture is None, idle=chunk.idle
+        )
+        self._at += 1
+        if chunk.idle and self._added_s > 0:
+            self._delay(-min(self._added_s, _CATCH_UP / FPS))
+        oldest, _ = timeline.sample_range(timeline.LIVE, self._planned + LEAD, 1)
+        self._audio.forget(self._at, oldest)
+        self._room.set()
+        return LiveFrame(at, picture, sound, chunk.idle, (chunk.phase + n) % self._period)
+
+    def _due(self, frame: int) -> float:
+        return (self._begun_at or 0.0) + frame / FPS
+
+    def _earliest(self, now: float) -> int:
+        """The server's sample at which sound that comes from now on, evenly, is always in time."""
+        if self._begun_at is None:
+            return 0
+        ahead = now - self._begun_at + self.live.margin_s + self.live.jitter_s + LOOK_AHEAD_S
+        return int(ahead * timeline.SAMPLE_RATE) + (LEAD + self.live.chunk - 1) * FRAME
+
+    def _count(self, phase: int) -> int:
+        """Frames from a place in the motion to the end of its chunk.
+
+        Chunks begin at the same places each time round, so that idle pictures can be kept.
+        """
+        return min(self.live.chunk - phase % self.live.chunk, self._period - phase)
+
+    async def _next_chunk(self) -> _Chunk | None:
+        while not self._closed:
+            self._launch()
+            if self._chunks:
+                return self._chunks.popleft()
+            if self._finished and self._planned >= self._audio.frames:
+                return None
+            await self._until(self._due(self._planned), lambda: bool(self._chunks))
+        return None
+
+    async def _pictures(self, chunk: _Chunk) -> list[Any]:
+        """A chunk's pictures; none if they are not there in time."""
+        task, latest = chunk.task, self._due(chunk.start) + _GRACE_S + self._may_wait_s
+        if task is None:
+            return self._none_came(None)
+        await self._until(latest, lambda: task.done() or not chunk.count)
+        if not chunk.count:
+            return []
+        if not task.done():
+            return self._none_came(None)
+        try:
+            made = task.result()
+        except _HOPELESS:
+            raise
+        except ServerError as e:
+            return self._none_came(e)
+        self._picture_at = time.monotonic()
+        late_s = self._picture_at - self._due(chunk.start)
+        if late_s > _GRACE_S:
+            self._delay(late_s)
+        return made
+
+    @property
+    def _may_wait_s(self) -> float:
+        return max(0.0, self.live.stall_s - self._added_s)
+
+    def _delay(self, seconds: float) -> None:
+        """Move all that is to come."""
+        self._begun_at = (self._begun_at or 0.0) + seconds
+        self._added_s += seconds
+
+    def _none_came(self, error: ServerError | None) -> list[Any]:
+        silent_s = time.monotonic() - self._picture_at
+        if silent_s > self.live.patience_s:
+            raise error or ServerError(f"no picture came from the server for {silent_s:.0f} s")
+        return []
+
+    async def _until(self, when: float, ended: Callable[[], bool]) -> bool:
+        """Wait, and ask for chunks as their sound comes.
+
+        Returns:
+            whether it `ended` before the time.
+        """
+        while not (self._closed or ended()):
+            self._launch()
+            now = time.monotonic()
+            if now >= when:
+                return ended()
+            wake = min(when, self._due(self._planned) - self.live.margin_s)
+            if wake <= now:  # that chunk waits for room
+                wake = min(when, self._due(self._planned))
+            self._changed.clear()
+            with suppress(asyncio.TimeoutError, TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), max(0.001, wake - now))
+        return True
+
+    def _launch(self) -> None:
+        """Ask for every chunk whose sound is there or whose time has come."""
+        while self._begun_at is not None and self._planned - self._at <= _AHEAD * self.live.chunk:
+            now, start = time.monotonic(), self._planned
+            count = 1 if self._short else self._count(self._phase)
+            if self._finished:
+                count = min(count, self._audio.frames - start)
+                if count <= 0:
+                    return
+            need = timeline.live_end(start + LEAD + count - 1)
+            if not self._audio.has(need):
+                if not self._finished and now < self._due(start) - self.live.margin_s:
+                    return
+                self._audio.fill_to(need)
+            begin, end = timeline.sample_range(timeline.LIVE, start + LEAD, count)
+            samples = self._audio.slice(begin, end)
+            idle = is_silent(samples)
+            task = None
+            if idle:
+                task = self._task(self._idle.run(self._phase, count))
+            elif len(self._under_way) >= _IN_FLIGHT and now < self._due(start):
+                return  # for want of room
+            elif len(self._under_way) < _IN_FLIGHT and now < self._due(start) + _GRACE_S:
+                task = self._task(self._ask(samples, begin, start + LEAD, count, self._phase))
+                self._idle.prefetch((self._phase + count) % self._period)
+            self._chunks.append(_Chunk(start, count, self._phase, idle, task))
+            self._planned += count
+            self._phase = (self._phase + count) % self._period
+            self._short = False
+
+    def _task(self, work: Any) -> asyncio.Task[list[Any]]:
+        task = asyncio.create_task(work)
+        self._under_way.add(task)
+
+        def done(task: asyncio.Task[list[Any]]) -> None:
+            self._under_way.discard(task)
+            self._changed.set()
+            if not task.cancelled():
+                task.exception()  # looked at: nobody may be waiting any more
+
+        task.add_done_callback(done)
+        return task
+
+    async def _ask(
+        self, samples: Samples, begin: int, frame: int, count: int, phase: int
+    ) -> list[Any]:
+        asked = question(self._avatar, self._plan, samples, begin, frame, count, phase)
+        answer = await self._transport.infer(asked, self._plan.timeout_s)
+        return pictures(self._plan, np.asarray(answer))
+
+    def _refuse_if_over(self) -> None:
+        if self._finished or self._closed:
+            raise InputError("the session takes no more sound: it was finished or closed")
+
+
+__all__ = ["LOOK_AHEAD_S", "Live", "LiveFrame", "LiveSession"]

@@ -1,0 +1,112 @@
+"""The avatar with its mouth closed: the same pictures each time round, so each is asked for once."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import numpy as np
+
+from . import _timeline as timeline
+from ._avatar import Avatar
+from ._live_audio import LEAD
+from ._render import Asked, Plan
+from ._transport import Question
+
+
+def question(
+    avatar: Avatar, plan: Plan, audio: Any, begin: int, frame: int, count: int, pose: int
+) -> Question:
+    """What asks for some frames of a clip that goes on.
+
+    Args:
+        avatar, plan: as for a render.
+        audio: float32 samples of the server's clip from `begin` on.
+        begin: sample.
+        frame, count: of the server's clip.
+        pose: place in the avatar's motion of the first frame.
+    """
+    numbers = {
+        "AUDIO_START": begin,
+        "CLIP_SAMPLES": timeline.LIVE,
+        "FRAME_START": frame,
+        "FRAME_COUNT": count,
+        "POSE_OFFSET": pose - frame,
+    }
+    inputs = {name: np.array([value], np.int64) for name, value in numbers.items()}
+    inputs["AUDIO"] = np.ascontiguousarray(audio)
+    return Question(avatar.name, inputs, plan.output, plan.options)
+
+
+def pictures(plan: Plan, answer: Any) -> list[Any]:
+    """An answer's frames one by one."""
+    return list(answer if plan.output == "FRAMES" else answer[:, 0])
+
+
+class IdlePictures:
+    """Runs of idle pictures, kept as long as the budget allows.
+
+    Args:
+        transport, avatar, plan: as for a render.
+        budget: bytes.
+    """
+
+    def __init__(self, transport: Asked, avatar: Avatar, plan: Plan, budget: int) -> None:
+        self._transport, self._avatar, self._plan = transport, avatar, plan
+        self._left = budget
+        self._kept: dict[tuple[int, int], list[Any]] = {}
+        self._asked: dict[tuple[int, int], asyncio.Task[list[Any]]] = {}
+        self.asked_for = 0
+
+    async def run(self, phase: int, count: int) -> list[Any]:
+        """Pictures of the avatar at rest.
+
+        Args:
+            phase: of its motion, frames from the beginning of a time round.
+            count: at least 1.
+
+        Raises:
+            ServerError: of a request.
+        """
+        found = self._kept.get((phase, count))
+        if found is not None:
+            return found
+        # Shielded: who waits for it may lose patience, the next time round it is wanted again.
+        return await asyncio.shield(self._asked.get((phase, count)) or self._ask(phase, count))
+
+    def prefetch(self, phase: int) -> None:
+        """Ask for one picture that may be wanted soon, unless another such request is under way."""
+        if (phase, 1) not in self._kept and not self._asked:
+            self._ask(phase, 1)
+
+    async def close(self) -> None:
+        """Give up what is under way."""
+        tasks = list(self._asked.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _ask(self, phase: int, count: int) -> asyncio.Task[list[Any]]:
+        key = (phase, count)
+        task = asyncio.create_task(self._answer(phase, count))
+        self._asked[key] = task
+
+        def done(task: asyncio.Task[list[Any]]) -> None:
+            del self._asked[key]
+            if task.cancelled() or task.exception():
+                return  # who waits for it is told; of a prefetch nobody need know
+            size = sum(len(p) if isinstance(p, bytes) else p.nbytes for p in task.result())
+            if size <= self._left:
+                self._left -= size
+                self._kept[key] = task.result()
+
+        task.add_done_callback(done)
+        return task
+
+    async def _answer(self, phase: int, count: int) -> list[Any]:
+        self.asked_for += count
+        begin, end = timeline.sample_range(timeline.LIVE, LEAD, count)
+        silence = np.zeros(end - begin, np.float32)
+        asked = question(self._avatar, self._plan, silence, begin, LEAD, count, phase)
+        answer = await self._transport.infer(asked, self._plan.timeout_s)
+        return pictures(self._plan, answer)
