@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,16 @@ import lipsync_encode as encode
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from lipsync_frames import AvatarFrames, Paste
+from lipsync_telemetry import INTERNAL, Telemetry
+
+OUTPUTS = ("FRAMES", "JPEG", "H264")
 
 
 class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         cv2.setNumThreads(1)  # parallelism comes from instances and requests
         parameters = json.loads(args["model_config"])["parameters"]
+        self._count_for(args["model_name"])
         cache_mb = int(parameters["frame_cache_mb"]["string_value"])
         pack = Path(__file__).with_name("frames.npz")
         self._paste = Paste.from_parameters(parameters)
@@ -28,15 +33,39 @@ class TritonPythonModel:
         return [self._answer(request) for request in requests]
 
     def _answer(self, request: Any) -> Any:
+        began, self._pasting = time.perf_counter(), 0.0
         try:
-            return pb_utils.InferenceResponse(self._outputs(request))
+            outputs, count = self._outputs(request)
         except encode.OptionError as e:
+            self._telemetry.refused(request, "option", str(e))
             error = pb_utils.TritonError(str(e), pb_utils.TritonError.INVALID_ARG)
         except Exception as e:  # one that left execute() would leak shared memory (server#7481)
-            error = pb_utils.TritonError(f"compositor: {type(e).__name__}: {e}")
+            reason = f"compositor: {type(e).__name__}: {e}"
+            self._telemetry.refused(request, INTERNAL, reason)
+            error = pb_utils.TritonError(reason)
+        else:
+            for tensor in outputs:
+                self._made[tensor.name()].add(count)
+            self._seconds["paste"].add(self._pasting)
+            self._seconds["encode"].add(time.perf_counter() - began - self._pasting)
+            return pb_utils.InferenceResponse(outputs)
         return pb_utils.InferenceResponse(error=error)
 
-    def _outputs(self, request: Any) -> list[Any]:
+    def _count_for(self, model: str) -> None:
+        """The numbers of this avatar on the metrics page."""
+        self._telemetry = Telemetry(model, ("option",))
+        avatar = model.removesuffix("_compositor")
+        self._made = {
+            output: self._telemetry.number("lipsync_frames_total", avatar=avatar, output=output)
+            for output in OUTPUTS
+        }
+        self._seconds = {
+            stage: self._telemetry.number("lipsync_stage_seconds_total", model=model, stage=stage)
+            for stage in ("paste", "encode")
+        }
+
+    def _outputs(self, request: Any) -> tuple[list[Any], int]:
+        """The tensors that were asked for, and how many frames are in each."""
         options = encode.Options.parse(json.loads(request.parameters() or "{}"))
         patches = pb_utils.get_input_tensor_by_name(request, "PATCH").as_numpy()
         poses = pb_utils.get_input_tensor_by_name(request, "POSE").as_numpy()[:, 0].tolist()
@@ -53,14 +82,16 @@ class TritonPythonModel:
         if "FRAMES" in wanted:
             pictures = np.empty((len(work), avatar.height, avatar.width, 3), np.uint8)
             for out, (k, patch, own) in zip(pictures, work, strict=True):
+                began = time.perf_counter()
                 avatar.compose_bgr(k, patch, out, own)
+                self._pasting += time.perf_counter() - began
             outputs.append(pb_utils.Tensor("FRAMES", pictures))
         if "JPEG" in wanted:
             units = [encode.jpeg(frame, options.jpeg_quality) for frame in self._bgr(work)]
             outputs.append(_bytes_tensor("JPEG", units))
         if "H264" in wanted:
             outputs.append(_bytes_tensor("H264", encode.h264(self._i420(work), options)))
-        return outputs
+        return outputs, len(work)
 
     def _own_shares(self, request: Any, count: int) -> list[float]:
         """How much of each frame stays the avatar's own: all 0 without a silence gate."""
@@ -75,7 +106,9 @@ class TritonPythonModel:
     def _bgr(self, work: list[tuple[int, Any, float]]) -> Iterator[Any]:
         frame = np.empty((self._avatar.height, self._avatar.width, 3), np.uint8)
         for k, patch, own in work:
+            began = time.perf_counter()
             self._avatar.compose_bgr(k, patch, frame, own)
+            self._pasting += time.perf_counter() - began
             yield frame
 
     def _i420(self, work: list[tuple[int, Any, float]]) -> Iterator[Any]:
@@ -83,7 +116,9 @@ class TritonPythonModel:
         height, width = self._avatar.height & ~1, self._avatar.width & ~1
         picture = np.empty((height * 3 // 2, width), np.uint8)
         for k, patch, own in work:
+            began = time.perf_counter()
             self._avatar.compose_i420(k, patch, picture, own)
+            self._pasting += time.perf_counter() - began
             yield picture
 
 

@@ -32,10 +32,19 @@ MIN_SAMPLES = (WINDOW_COLUMNS - 1) * HOP  # the shortest clip with 16 columns: 3
 LIVE = -1  # CLIP_SAMPLES of a clip that is still being recorded
 MAX_CLIP_SAMPLES = 2**40  # two years: past it the arithmetic of columns would leave int64
 MAX_POSE = 2**53
+CAUSES = ("empty", "not_finite", "out_of_range", "too_many_frames", "uncovered")
 
 
 class RequestError(ValueError):
-    """The caller's fault: becomes INVALID_ARG."""
+    """The caller's fault: becomes INVALID_ARG.
+
+    Attributes:
+        cause: one of CAUSES, for whoever counts.
+    """
+
+    def __init__(self, message: str, cause: str = "out_of_range") -> None:
+        super().__init__(message)
+        self.cause = cause
 
 
 @dataclass(frozen=True)
@@ -113,7 +122,8 @@ def make_plan(
     """
     if given == 0:
         raise RequestError(
-            "AUDIO is empty: expected at least one sample of mono 16 kHz speech in -1..1"
+            "AUDIO is empty: expected at least one sample of mono 16 kHz speech in -1..1",
+            "empty",
         )
     if not 0 <= audio_start <= MAX_CLIP_SAMPLES:
         raise RequestError(
@@ -144,12 +154,14 @@ def make_plan(
     if frame_count > max_frames:
         raise RequestError(
             f"{frame_count} frames were asked for, but one request gives at most {max_frames}: ask for slices"
-            " with FRAME_START and FRAME_COUNT, or send the whole clip to the model `stream`"
+            " with FRAME_START and FRAME_COUNT, or send the whole clip to the model `stream`",
+            "too_many_frames",
         )
     if frame_count == 0:
         raise RequestError(
             f"the slice up to sample {end} holds the whole context of {total} frames, all before FRAME_START"
-            f" {frame_start}: send more audio"
+            f" {frame_start}: send more audio",
+            "uncovered",
         )
     if frame_start > MAX_CLIP_SAMPLES:
         raise RequestError(f"FRAME_START must be at most {MAX_CLIP_SAMPLES}, got {frame_start}")
@@ -184,7 +196,8 @@ def make_plan(
     if audio_start > need_begin or end < need_end:
         raise RequestError(
             f"frames {frame_start}..{frame_start + frame_count - 1} need samples {need_begin}..{need_end - 1}"
-            f" of the clip, but AUDIO holds {audio_start}..{end - 1}"
+            f" of the clip, but AUDIO holds {audio_start}..{end - 1}",
+            "uncovered",
         )
     return plan
 
@@ -240,7 +253,8 @@ class MelWindows:
         if not np.isfinite(samples).all():
             at = begin + int(np.flatnonzero(~np.isfinite(samples))[0])
             raise RequestError(
-                f"AUDIO must be finite, but sample {at} of the clip is NaN or infinite"
+                f"AUDIO must be finite, but sample {at} of the clip is NaN or infinite",
+                "not_finite",
             )
         mel = self._columns(samples, begin, plan)
         offsets = plan.starts - plan.first_column

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import lipsync_mel as dsp
 import numpy as np
 import triton_python_backend_utils as pb_utils
+from lipsync_telemetry import INTERNAL, Telemetry
 
 
 class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         parameters = json.loads(args["model_config"])["parameters"]
+        self._telemetry = Telemetry(args["model_name"], dsp.CAUSES)
+        self._seconds = self._telemetry.number(
+            "lipsync_stage_seconds_total", model=args["model_name"], stage="mel"
+        )
         self._max_frames = int(parameters["max_frames"]["string_value"])
         self._windows = dsp.MelWindows()
         # librosa compiles on first use, for seconds: do it before the model reads as ready.
@@ -23,12 +29,18 @@ class TritonPythonModel:
         return [self._answer(request) for request in requests]
 
     def _answer(self, request: Any) -> Any:
+        began = time.perf_counter()
         try:
-            return pb_utils.InferenceResponse(self._outputs(request))
+            response = pb_utils.InferenceResponse(self._outputs(request))
+            self._seconds.add(time.perf_counter() - began)
+            return response
         except dsp.RequestError as e:
+            self._telemetry.refused(request, e.cause, str(e))
             error = pb_utils.TritonError(str(e), pb_utils.TritonError.INVALID_ARG)
         except Exception as e:  # one that left execute() would leak shared memory (server#7481)
-            error = pb_utils.TritonError(f"mel: {type(e).__name__}: {e}")
+            reason = f"mel: {type(e).__name__}: {e}"
+            self._telemetry.refused(request, INTERNAL, reason)
+            error = pb_utils.TritonError(reason)
         return pb_utils.InferenceResponse(error=error)
 
     def _outputs(self, request: Any) -> list[Any]:

@@ -15,8 +15,19 @@ _SAMPLES_A_FRAME = 640
 _BEFORE, _AFTER = 7_000, 8_000  # samples
 
 
+CAUSES = ("empty", "not_finite", "name", "full", "avatar")
+
+
 class StreamError(ValueError):
-    """The caller's fault: becomes INVALID_ARG."""
+    """The caller's fault: becomes INVALID_ARG.
+
+    Attributes:
+        cause: one of CAUSES, for whoever counts.
+    """
+
+    def __init__(self, message: str, cause: str = "name") -> None:
+        super().__init__(message)
+        self.cause = cause
 
 
 @dataclass(frozen=True)

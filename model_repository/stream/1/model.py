@@ -10,12 +10,13 @@ from typing import Any
 import lipsync_stream as core
 import numpy as np
 import triton_python_backend_utils as pb_utils
+from lipsync_telemetry import INTERNAL, Telemetry
 
 _FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
 
 
 class _Refused(Exception):
-    """What the inner request was answered with, or what this model answers; carries a TritonError."""
+    """What the inner request was answered with, or what this model answers: a TritonError and a cause."""
 
 
 class TritonPythonModel:
@@ -23,6 +24,9 @@ class TritonPythonModel:
         parameters = json.loads(args["model_config"])["parameters"]
         self._numbers = {k: int(v["string_value"]) for k, v in parameters.items()}
         self._streams = 0
+        self._telemetry = Telemetry(args["model_name"], core.CAUSES)
+        self._open = self._telemetry.number("lipsync_streams_open")
+        self._open.set(0)
 
     async def execute(self, requests: list[Any]) -> None:
         await asyncio.gather(*(self._stream(request) for request in requests))
@@ -30,30 +34,39 @@ class TritonPythonModel:
     async def _stream(self, request: Any) -> None:
         sender = request.get_response_sender()
         self._streams += 1
+        self._open.set(self._streams)
         try:
             if self._streams > self._numbers["max_streams"]:
-                raise _Refused(_error("stream: too many streams at once; ask again", "UNAVAILABLE"))
+                error = _error("stream: too many streams at once; ask again", "UNAVAILABLE")
+                raise _Refused(error, "full")
             await self._answer(request, sender)
         except core.StreamError as e:
-            sender.send(pb_utils.InferenceResponse(error=_error(str(e), "INVALID_ARG")))
+            self._refuse(request, sender, _error(str(e), "INVALID_ARG"), e.cause)
         except _Refused as e:
-            sender.send(pb_utils.InferenceResponse(error=e.args[0]))
+            self._refuse(request, sender, *e.args)
         except Exception as e:  # one that left execute() would leave the caller without an answer
             error = _error(f"stream: {type(e).__name__}: {e}", "INTERNAL")
-            sender.send(pb_utils.InferenceResponse(error=error))
+            self._refuse(request, sender, error, INTERNAL)
         finally:
             self._streams -= 1
+            self._open.set(self._streams)
             sender.send(flags=_FINAL)
+
+    def _refuse(self, request: Any, sender: Any, error: Any, cause: str) -> None:
+        self._telemetry.refused(request, cause, error.message())
+        sender.send(pb_utils.InferenceResponse(error=error))
 
     async def _answer(self, request: Any, sender: Any) -> None:
         audio = pb_utils.get_input_tensor_by_name(request, "AUDIO").as_numpy()
         if audio.size == 0:
             raise core.StreamError(
-                "AUDIO is empty: expected at least one sample of mono 16 kHz speech"
+                "AUDIO is empty: expected at least one sample of mono 16 kHz speech", "empty"
             )
         if not np.isfinite(audio).all():
             at = int(np.flatnonzero(~np.isfinite(audio))[0])
-            raise core.StreamError(f"AUDIO must be finite, but sample {at} is NaN or infinite")
+            raise core.StreamError(
+                f"AUDIO must be finite, but sample {at} is NaN or infinite", "not_finite"
+            )
         avatar = core.check_avatar(_text(request, "AVATAR", ""))
         output = core.check_output(_text(request, "OUTPUT", "H264"))
         offset = pb_utils.get_input_tensor_by_name(request, "POSE_OFFSET")
@@ -77,13 +90,15 @@ class TritonPythonModel:
                 requested_output_names=[output],
                 inputs=inputs,
                 parameters=parameters,
+                request_id=f"{request.request_id()}/{piece.start}",
+                trace=request.trace(),  # so that its steps belong to the caller's trace
             )
             try:
                 response = await inner.async_exec()
             except pb_utils.TritonModelException as e:
-                raise _Refused(_error(f"avatar {avatar!r}: {e}", "INVALID_ARG")) from e
+                raise _Refused(_error(f"avatar {avatar!r}: {e}", "INVALID_ARG"), "avatar") from e
             if response.has_error():
-                raise _Refused(response.error())
+                raise _Refused(response.error(), "avatar")
             return pb_utils.get_output_tensor_by_name(response, output)
 
         pending: deque[tuple[int, asyncio.Task[Any]]] = deque()
