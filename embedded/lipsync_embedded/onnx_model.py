@@ -6,9 +6,8 @@ loads in production. Checked against the native backend of Triton 2.51.0.
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,8 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from ._server import CPU_ENGINE
+from .accelerator import wanted_openvino
+from .config_error import ConfigError
 
 Array = NDArray[Any]
 
@@ -33,10 +33,6 @@ _GRAPH_LEVELS = {
     1: ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
     2: ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
 }
-
-
-class ConfigError(ValueError):
-    """The config and the graph do not fit together; the native backend would refuse to load the model too."""
 
 
 class OnnxModel:
@@ -71,22 +67,20 @@ class OnnxModel:
         _check("output", config["output"], self._session.get_outputs(), self._max_batch)
         self.inputs: list[str] = [i["name"] for i in config["input"]]
         self.outputs: list[str] = [o["name"] for o in config["output"]]
-        self._items = self._run_on_threads
+        self._items: Callable[[list[Array]], list[Array]] = self._on_threads
         self.description = (
             f"ONNX Runtime {ort.__version__}, {self._session.get_providers()[0]},"
             f" {self._pool._max_workers} x {options.intra_op_num_threads} threads"
         )
-        accelerator = _wants_openvino(config.get("optimization", {}))
-        if self._side_by_side and accelerator:
+        accelerator = wanted_openvino(config.get("optimization", {}))
+        if self._side_by_side and accelerator is not None:
             from .openvino_engine import OpenVinoItems
 
             streams = self._pool._max_workers
             path = _model_file(directory, config)
-            self._items = OpenVinoItems(path, self.inputs, self.outputs, streams)
             del self._session  # it has checked the graph; its weights need not stay
-            self.description = (
-                f"OpenVINO {importlib.metadata.version('openvino')}, f32, {streams} x 1 threads"
-            )
+            items = OpenVinoItems(path, self.inputs, self.outputs, streams, accelerator)
+            self._items, self.description = items, items.description
 
     def run(self, requests: list[list[Array]]) -> list[list[Array]]:
         """Run several requests as one batch.
@@ -101,20 +95,17 @@ class OnnxModel:
             return [self._run(request) for request in requests]
         sizes = [request[0].shape[0] for request in requests]
         merged = [a[0] if len(a) == 1 else np.concatenate(a) for a in zip(*requests, strict=True)]
-        whole = self._one_by_one(merged) if self._side_by_side else self._run(merged)
+        whole = self._items(merged) if self._side_by_side else self._run(merged)
         ends = np.cumsum(sizes).tolist()
         return [
             [array[end - size : end] for array in whole]
             for size, end in zip(sizes, ends, strict=True)
         ]
 
-    def _one_by_one(self, arrays: list[Array]) -> list[Array]:
+    def _on_threads(self, arrays: list[Array]) -> list[Array]:
         items = [[array[i : i + 1] for array in arrays] for i in range(len(arrays[0]))]
-        parts = self._items(items)
+        parts = self._pool.map(self._run, items)
         return [np.concatenate(part) for part in zip(*parts, strict=True)]
-
-    def _run_on_threads(self, items: list[list[Array]]) -> list[list[Array]]:
-        return list(self._pool.map(self._run, items))
 
     def _run(self, arrays: list[Array]) -> list[Array]:
         feeds = dict(zip(self.inputs, arrays, strict=True))
@@ -152,26 +143,6 @@ def _session_options(
     # Several models share these cores: a thread that spins for work takes them from the others.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
-
-
-def _wants_openvino(optimization: dict[str, Any]) -> bool:
-    """Whether OpenVINO is to run a model: the config or the server's owner asked for it.
-
-    A config that names it fails to load without it, as it would on the native backend.
-    """
-    accelerators = optimization.get("execution_accelerators", {}).get(
-        "cpu_execution_accelerator", []
-    )
-    names = [accelerator["name"] for accelerator in accelerators]
-    if unknown := [name for name in names if name != "openvino"]:
-        raise ConfigError(
-            f"unknown cpu_execution_accelerator {unknown[0]!r}: there is only openvino"
-        )
-    installed = importlib.util.find_spec("openvino") is not None
-    wanted = bool(names) or os.environ.get(CPU_ENGINE) == "openvino"
-    if wanted and not installed:
-        raise ConfigError("OpenVINO is asked for, but not installed: pip install openvino")
-    return wanted
 
 
 def _integer(parameters: dict[str, str], name: str, default: int) -> int:

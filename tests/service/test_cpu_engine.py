@@ -1,0 +1,183 @@
+"""OpenVINO as a model's config asks for it: precision, the visual half kept, and what is refused."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import onnx
+import oracle
+import pytest
+from google.protobuf import json_format
+from lipsync_embedded import Server, accelerator
+from lipsync_embedded.config_error import ConfigError
+from lipsync_embedded.onnx_model import OnnxModel
+from lipsync_preprocessing.compile import compile_generator
+from lipsync_preprocessing.repository import Repository, write_config
+from pictures import assert_same_frames, psnr
+from toy_avatars import ROOT, ToyAvatar
+from triton import Triton, speech
+
+sys.path.append(str(ROOT / "examples/demo"))
+from draw import draw_face
+
+FRAMES = 10  # of the toy avatar
+Patches = np.ndarray
+Run = Callable[..., tuple[Patches, str]]
+needs_bf16 = pytest.mark.skipif(
+    not accelerator.cpu_has_bf16(), reason="this CPU does not multiply bf16"
+)
+
+
+def config(repository: Path, model: str, **parameters: str) -> dict[str, Any]:
+    """A model's config as Triton hands it over, with OpenVINO asked for by these parameters."""
+    message = Repository(repository).config(model)
+    asked = message.optimization.execution_accelerators.cpu_execution_accelerator.add()
+    asked.name = "openvino"
+    asked.parameters.update(parameters)
+    answer = json_format.MessageToDict(message, preserving_proto_field_name=True)
+    assert isinstance(answer, dict)
+    return answer
+
+
+@pytest.fixture(scope="module")
+def run(toy_repository: Path) -> Run:
+    """Patches of the toy avatar's generator over two rounds of its ping-pong, and what ran."""
+    rng = np.random.default_rng(0)
+    count = 4 * FRAMES
+    pose = np.arange(7, 7 + count, dtype=np.int64)[:, None]
+    audio = rng.random((count, 32, 16, 16), np.float32)
+    done: dict[tuple[tuple[str, str], ...], tuple[Patches, str]] = {}
+
+    def patches(**parameters: str) -> tuple[Patches, str]:
+        key = tuple(sorted(parameters.items()))
+        if key not in done:
+            settings = config(toy_repository, "toy_generator", **parameters)
+            if not parameters:
+                del settings["optimization"]
+            model = OnnxModel(toy_repository / "toy_generator/1", settings, "CPU", 0)
+            # Two requests in one batch, of uneven length.
+            requests = [[pose[:13], audio[:13]], [pose[13:], audio[13:]]]
+            answers = model.run(requests)
+            assert [len(a[0]) for a in answers] == [13, count - 13]
+            done[key] = np.concatenate([a[0] for a in answers]), model.description
+        return done[key]
+
+    return patches
+
+
+def test_f32_is_what_onnx_runtime_gives(run: Run) -> None:
+    plain, _ = run()
+    patches, description = run(precision="f32")
+    assert "OpenVINO" in description
+    assert ", f32, " in description
+    assert_same_frames(patches, plain)
+
+
+@pytest.mark.parametrize("precision", ["f32", pytest.param("bf16", marks=needs_bf16)])
+@pytest.mark.parametrize("budget_mb", ["4", "64"])
+def test_a_kept_visual_half_changes_nothing(run: Run, precision: str, budget_mb: str) -> None:
+    """In a batch that holds frames within the budget and others beyond it, in ping-pong order."""
+    uncached, _ = run(precision=precision)
+    cached, description = run(precision=precision, visual_cache_mb=budget_mb)
+    found = re.search(r"visual half of (\d+) of 10 frames kept, (\d+) MB", description)
+    assert found
+    kept, megabytes = int(found[1]), int(found[2])
+    if budget_mb == "4":
+        assert 1 <= kept <= 8
+        assert 3 <= megabytes <= 4
+    else:
+        assert kept == FRAMES
+    assert_same_frames(cached, uncached)
+
+
+@needs_bf16
+def test_bf16_is_near_to_f32(
+    toy_repository: Path, toy_avatars: dict[str, ToyAvatar], tmp_path: Path
+) -> None:
+    """The demo avatar's trained network on its own faces, to 50 dB; the patch alone, without the frame."""
+    generator = ROOT / "examples/demo/weights/generator.onnx"
+    encoder = ROOT / "examples/demo/weights/audio_encoder.onnx"
+    faces = []
+    for k in (0, 40, 80):
+        crop = cv2.resize(draw_face(k), (328, 328), interpolation=cv2.INTER_CUBIC)
+        faces.append(crop[4:-4, 4:-4])
+    model = compile_generator(onnx.load(str(generator)), np.stack(faces))
+    onnx.save(model, str(tmp_path / "model.onnx"))
+    audio = oracle.Oracle(toy_avatars["toy"].dataset, generator, encoder).audio(speech(1.0))[::4]
+    pose = np.arange(len(audio), dtype=np.int64)[:, None]
+    patches = {}
+    for precision in ("f32", "bf16"):
+        settings = config(
+            toy_repository, "toy_generator", precision=precision, visual_cache_mb="64"
+        )
+        engine = OnnxModel(tmp_path, settings, "CPU", 0)
+        assert f", {precision}, " in engine.description
+        ((patches[precision],),) = engine.run([[pose, audio]])
+    assert psnr(patches["bf16"], patches["f32"]) >= 50
+    assert not np.array_equal(patches["bf16"], patches["f32"])  # it did run in another precision
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"precision": "f16"}, "precision must be one of f32, bf16, got 'f16'"),
+        ({"visual_cache_mb": "-1"}, "visual_cache_mb must be a number of MiB, got '-1'"),
+        ({"visual_cache_mb": "lots"}, "visual_cache_mb must be a number of MiB, got 'lots'"),
+        ({"precison": "bf16"}, "unknown parameter 'precison' of openvino"),
+    ],
+)
+def test_what_is_refused(toy_repository: Path, parameters: dict[str, str], words: str) -> None:
+    settings = config(toy_repository, "toy_generator", **parameters)
+    with pytest.raises(ConfigError, match=words):
+        OnnxModel(toy_repository / "toy_generator/1", settings, "CPU", 0)
+
+
+def test_another_accelerator_is_refused(toy_repository: Path) -> None:
+    settings = config(toy_repository, "toy_generator")
+    accelerators = settings["optimization"]["execution_accelerators"]
+    accelerators["cpu_execution_accelerator"][0]["name"] = "xnnpack"
+    with pytest.raises(ConfigError, match="unknown cpu_execution_accelerator 'xnnpack'"):
+        OnnxModel(toy_repository / "toy_generator/1", settings, "CPU", 0)
+
+
+def test_a_cache_for_a_model_without_frames_is_refused(toy_repository: Path) -> None:
+    settings = config(toy_repository, "audio_encoder", visual_cache_mb="64")
+    with pytest.raises(ConfigError, match="no part that depends on an avatar's frame alone"):
+        OnnxModel(toy_repository / "audio_encoder/1", settings, "CPU", 0)
+
+
+def test_bf16_is_refused_by_a_cpu_without_it(
+    toy_repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cpu_info = tmp_path / "cpuinfo"
+    cpu_info.write_text("model name\t: Old\nflags\t\t: fpu sse2 avx2 avx512f\n")
+    monkeypatch.setattr(accelerator, "_CPU_INFO", cpu_info)
+    settings = config(toy_repository, "toy_generator", precision="bf16")
+    with pytest.raises(ConfigError, match="this CPU lacks it"):
+        OnnxModel(toy_repository / "toy_generator/1", settings, "CPU", 0)
+
+
+def test_a_server_honours_the_config(
+    toy_repository: Path, oracles: dict[str, oracle.Oracle], tmp_path: Path
+) -> None:
+    repository = tmp_path / "models"
+    shutil.copytree(toy_repository, repository)
+    message = Repository(repository).config("toy_generator")
+    asked = message.optimization.execution_accelerators.cpu_execution_accelerator.add()
+    asked.name = "openvino"
+    asked.parameters["visual_cache_mb"] = "64"
+    write_config(repository / "toy_generator", message)
+    wave = speech(1.0)
+    log = tmp_path / "log"
+    with Server(repository, models=["toy"], log_file=log) as server:
+        frames = Triton(server, "grpc").frames("toy", wave)
+    assert_same_frames(frames, oracles["toy"].render(wave))
+    assert "toy_generator: OpenVINO" in log.read_text()
+    assert "visual half of 10 of 10 frames kept" in log.read_text()
