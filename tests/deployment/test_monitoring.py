@@ -123,15 +123,43 @@ def test_every_metric_exists_and_every_query_has_data(
         return bool(prometheus.query("lipsync:realtime_factor:1m"))
 
     wait_until("frames are counted", factor)
-    caller.close()
     expressions = [rule["expr"] for rule in RULES] + queries()
     names = {name for expression in expressions for name in _METRIC.findall(expression)}
     assert len(names) > 15
     assert [name for name in sorted(names) if not prometheus.query(name)] == []
-    assert [query for query in queries() if not prometheus.query(query)] == []
+
+    def unanswered() -> list[str]:
+        factor()  # a rate needs two scrapes of something that goes on
+        return [query for query in queries() if not prometheus.query(query)]
+
+    wait_until("every query of the dashboard has data", lambda: not unanswered(), 60)
+    caller.close()
     (frames,) = prometheus.query('lipsync:frames:rate1m{model="toy_generator"}')
     assert float(frames["value"][1]) > 0
+    (made,) = prometheus.query('lipsync:frames_made:rate1m{avatar="toy", output="JPEG"}')
+    assert float(made["value"][1]) > 0
+    # Where the time goes, in seconds a frame: of every stage there is, and of no other.
+    stages = prometheus.query("lipsync:stage_seconds_a_frame:1m")
+    spent = {row["metric"]["stage"]: float(row["value"][1]) for row in stages}
+    assert set(spent) == {"mel", "paste", "encode"}
+    assert 0 < min(spent.values()) <= max(spent.values()) < 10
     assert prometheus.query("up == 0") == []
+
+
+def test_a_callers_mistakes_are_seen(
+    prometheus: Prometheus, gateway: Gateway, gateway_folder: Path
+) -> None:
+    caller = Caller(gateway.address, gateway_folder / "ca.pem", TOKENS["anna"])
+    too_many = Triton.tensors(speech(4.0), first=0, count=33)
+    up = 'ALERTS{alertname="CallersRefused", model="mel", cause="too_many_frames"}'
+
+    def alert() -> bool:
+        with pytest.raises(Exception, match="at most 32"):
+            caller.frames("http", "toy", too_many, "JPEG")
+        return bool(prometheus.query(up))
+
+    wait_until("the alert is up", alert)
+    caller.close()
 
 
 def test_a_dead_model_is_seen(prometheus: Prometheus, replicas: list[Replica]) -> None:
