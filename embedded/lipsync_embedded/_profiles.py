@@ -22,7 +22,7 @@ def check_profile(repository: Path, models: Sequence[str] | None, profile: str) 
     known = "; ".join(f"{name} ({', '.join(having[name])})" for name in sorted(having))
     raise ValueError(
         f"no model has the profile {profile!r}; there is: {known or 'none'}."
-        f" lipsync-avatar tune AVATAR --profile {profile} makes it"
+        " lipsync-avatar tune makes profiles"
     )
 
 

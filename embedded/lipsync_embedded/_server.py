@@ -27,6 +27,7 @@ STOP_TIMEOUT_S = 15.0
 _POLL_S = 0.05
 _BIND_ATTEMPTS = 3
 _TAIL_LINES = 12
+_NO_GPU = "has kind KIND_GPU but no GPUs are available"
 
 
 class ServerError(Exception):
@@ -279,4 +280,6 @@ class Server:
             return False
 
     def _start_error(self, reason: str, code: int | None) -> ServerStartError:
+        if _NO_GPU in self.log_tail():
+            reason = "its configs want a GPU, and this machine has none"
         return ServerStartError(reason, code, time.monotonic() - self._started, self.log_tail())

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import math
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lipsync_preprocessing.errors import AvatarError, ServerError
-from lipsync_preprocessing.measuring import Bench, Candidate, Figures
+from lipsync_preprocessing.measuring import Bench, Candidate, Figures, cores
 from lipsync_preprocessing.overlays import (
     ONNXRUNTIME,
     OPENVINO_BF16,
@@ -70,14 +69,19 @@ def tune(
             if candidate.profile == profile or not measured:
                 raise
             say(f"{_label(candidate):<44}  left out: {error}")
-    best = _best(measured, profile)
+    quiet = all(figures.quiet for figures in measured)
+    if not quiet:
+        say(
+            "the machine is busy with other work: chosen by CPU time; measure again when it is quiet"
+        )
+    best = _best(measured, profile, quiet)
     if best.candidate.profile == OPENVINO_BF16 and best.psnr_db < psnr_floor_db:
         raise AvatarError(
             f"{name}: {best.candidate.profile} refused: its frames have {best.psnr_db:.1f} dB PSNR against"
             f" f32, the floor is {psnr_floor_db:g}; it made {best.fps:.1f} frames a second, f32"
             f" {measured[0].fps:.1f}"
         )
-    for field in ("generators", "compositors") if cores() > 1 else ():
+    for field in ("generators", "compositors") if quiet and cores() > 1 else ():
         twice: dict[str, Any] = {field: 2}
         more = replace(best.candidate.settings, **twice)
         tried = _measure(bench, Candidate(best.candidate.profile, more), say)
@@ -88,23 +92,19 @@ def tune(
     chunk = max(chunks, key=lambda size: chunks[size])
     rates = ", ".join(f"{size}: {fps:.1f}" for size, fps in chunks.items())
     say(f"frames a second by frames a request: {rates}")
+    where = f"{cores()} cores" if quiet else f"{cores()} cores, busy with other work"
     note = (
-        f"Measured on {cores()} cores: {best.fps:.1f} frames a second, {best.cpu_ms:.1f} CPU ms a frame;\n"
+        f"Measured on {where}: {best.fps:.1f} frames a second, {best.cpu_ms:.1f} CPU ms a frame;\n"
         f"fastest with {chunk} frames a request (lipsync-client --chunk {chunk})."
     )
     chosen = best.candidate
-    say(f"{chosen.profile}: {_label(chosen)}; clients: --chunk {chunk}")
-    faster = max(measured, key=lambda figures: figures.fps)
+    say(f"chosen: {_label(chosen)}; for clients: --chunk {chunk}")
+    faster = max(measured, key=_rank(quiet))
     if profile == AUTO and faster.candidate.profile == OPENVINO_BF16:
         say(
             f"{OPENVINO_BF16} is faster and not exact ({_db(faster.psnr_db)} dB): ask for it by its name"
         )
     return write_profile(repository, name, chosen.profile, chosen.settings, note)
-
-
-def cores() -> int:
-    """Cores that this process, and so a server it starts, may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def _engines(profile: str, settings: Settings) -> list[Candidate]:
@@ -123,10 +123,14 @@ def _engines(profile: str, settings: Settings) -> list[Candidate]:
     return [*threads, *([plain] if openvino else []), *([half] if openvino and _bf16() else [])]
 
 
-def _best(measured: list[Figures], profile: str) -> Figures:
+def _best(measured: list[Figures], profile: str, quiet: bool) -> Figures:
     exact = [f for f in measured if f.candidate.profile != OPENVINO_BF16]
     allowed = exact if profile == AUTO else [f for f in measured if f.candidate.profile == profile]
-    return max(allowed, key=lambda figures: figures.fps)
+    return max(allowed, key=_rank(quiet))
+
+
+def _rank(quiet: bool) -> Callable[[Figures], float]:
+    return lambda figures: figures.fps if quiet else -figures.cpu_ms
 
 
 def _measure(bench: Bench, candidate: Candidate, say: Say) -> Figures:

@@ -217,7 +217,8 @@ def test_a_server_runs_the_profile(anna: Path) -> None:
     write_profile(anna, "anna", "onnxruntime", Settings(threads=2, compositors=2))
 
     def seen(profile: str | None) -> tuple[str, int]:
-        with Server(anna, models=["anna"], profile=profile) as server:
+        models = ["anna_generator", "anna_compositor"]
+        with Server(anna, models=models, profile=profile) as server:
             client = tritonclient.http.InferenceServerClient(server.http_url.split("//")[1])
             (group,) = client.get_model_config("anna_compositor")["instance_group"]
             client.close()
@@ -235,8 +236,8 @@ def test_a_server_runs_the_profile(anna: Path) -> None:
 def test_a_gpu_profile_without_a_gpu_is_refused(anna: Path) -> None:
     done(anna, "tune", "anna", "--profile", "cuda")
     with (
-        pytest.raises(ServerStartError, match="GPU"),
-        Server(anna, models=["anna"], profile="cuda"),
+        pytest.raises(ServerStartError, match="its configs want a GPU, and this machine has none"),
+        Server(anna, models=["anna_generator"], profile="cuda"),
     ):
         pass
 
@@ -311,7 +312,7 @@ def test_tune_measures_and_writes_what_it_measured(
         r"^frames a second by frames a request: 8: [\d.]+, 16: [\d.]+, 32: ", said, re.M
     )
     text = (anna / "anna_generator/configs/onnxruntime.pbtxt").read_text()
-    assert f"Measured on 1 cores: {row[1]} frames a second" in text
+    assert re.search(rf"^# Measured on 1 cores.*: {row[1]} frames a second", text, re.M)
     assert parameter(config(profile_files(anna)["anna_generator"]), "intra_op_thread_count") == "1"
 
 
