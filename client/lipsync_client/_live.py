@@ -30,6 +30,8 @@ FPS = timeline.FPS
 _HOPELESS = (Rejected, UnknownAvatar, NotAllowed, Incompatible)
 _IN_FLIGHT = 3  # chunks
 _AHEAD = 2  # chunks: what is made before it is due is lost when the session is interrupted
+_MEMORY = 0.5  # of the past in the running mean of the server's times
+_OFTEN_S = 0.02  # between two looks whether there is room for a chunk
 _GRACE_S = 0.1  # pictures so late are shown at once, and the next in time again
 _CATCH_UP = 0.1  # of the time at rest is left out until no latency is left that a slow server added
 _STEPS_TO_IDLE = 2  # frames
@@ -136,7 +138,7 @@ class LiveSession:
         self._current: _Chunk | None = None
         self._under_way: set[asyncio.Task[Any]] = set()
         self._begun_at: float | None = None  # when frame 0 was due
-        self._picture_at = self._added_s = 0.0
+        self._picture_at = self._added_s = self._usual_s = 0.0
         self._finished = self._closed = self._short = False
         self._changed, self._room = asyncio.Event(), asyncio.Event()
 
@@ -323,17 +325,16 @@ class LiveSession:
             now = time.monotonic()
             if now >= when:
                 return ended()
-            wake = min(when, self._due(self._planned) - self.live.margin_s)
-            if wake <= now:  # that chunk waits for room
-                wake = min(when, self._due(self._planned))
+            wake = max(self._due(self._planned) - self.live.margin_s, now + _OFTEN_S)
             self._changed.clear()
             with suppress(asyncio.TimeoutError, TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), max(0.001, wake - now))
+                await asyncio.wait_for(self._changed.wait(), min(when, wake) - now)
         return True
 
     def _launch(self) -> None:
         """Ask for every chunk whose sound is there or whose time has come."""
-        while self._begun_at is not None and self._planned - self._at <= _AHEAD * self.live.chunk:
+        ahead = _AHEAD * self.live.chunk + int(self._added_s * FPS)
+        while self._begun_at is not None and self._planned - self._at <= ahead:
             now, start = time.monotonic(), self._planned
             count = 1 if self._short else self._count(self._phase)
             if self._finished:
@@ -351,15 +352,25 @@ class LiveSession:
             task = None
             if idle:
                 task = self._task(self._idle.run(self._phase, count))
-            elif len(self._under_way) >= _IN_FLIGHT and now < self._due(start):
-                return  # for want of room
-            elif len(self._under_way) < _IN_FLIGHT and now < self._due(start) + _GRACE_S:
+            elif self._in_time(start, now):
                 task = self._task(self._ask(samples, begin, start + LEAD, count, self._phase))
                 self._idle.prefetch((self._phase + count) % self._period)
+            elif now < self._due(start) - min(self._usual_s, self.live.margin_s):
+                return  # room may come
             self._chunks.append(_Chunk(start, count, self._phase, idle, task))
             self._planned += count
             self._phase = (self._phase + count) % self._period
             self._short = False
+
+    def _in_time(self, start: int, now: float) -> bool:
+        """Whether a chunk that is asked for now can be there when it is wanted.
+
+        A server that is too slow is asked for as many chunks as it can make, not for all of them late.
+        """
+        left = self._due(start) + _GRACE_S + self._may_wait_s - now
+        if not self._under_way:
+            return left > 0
+        return len(self._under_way) < _IN_FLIGHT and left > self._usual_s
 
     def _task(self, work: Any) -> asyncio.Task[list[Any]]:
         task = asyncio.create_task(work)
@@ -378,7 +389,10 @@ class LiveSession:
         self, samples: Samples, begin: int, frame: int, count: int, phase: int
     ) -> list[Any]:
         asked = question(self._avatar, self._plan, samples, begin, frame, count, phase)
+        begun = time.monotonic()
         answer = await self._transport.infer(asked, self._plan.timeout_s)
+        took = time.monotonic() - begun
+        self._usual_s = _MEMORY * (self._usual_s or took) + (1 - _MEMORY) * took
         return pictures(self._plan, np.asarray(answer))
 
     def _refuse_if_over(self) -> None:

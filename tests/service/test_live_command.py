@@ -1,0 +1,185 @@
+"""`lipsync-client live` as a process: PCM in, a container out that plays from 0 with its sound."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from lipsync_embedded import Server
+from triton import speech
+
+CLIENT = str(Path(sys.executable).with_name("lipsync-client"))
+# Tests share the cores with the server: more time than a caller would give.
+CALM = ("--margin", "0.6", "--jitter", "0.3")
+
+
+def pcm(wave: np.ndarray) -> bytes:
+    return (wave * 32767).astype("<i2").tobytes()
+
+
+def start(server: Server, *arguments: str | Path, **kwargs: Any) -> subprocess.Popen[bytes]:
+    """The command, with a pipe to it."""
+    command = [CLIENT, "live", "--avatar", "toy", "--url", server.grpc_url, *CALM]
+    return subprocess.Popen(
+        [*command, *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # A shell's background jobs ignore it, and pass that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        **kwargs,
+    )
+
+
+def streams(source: Any) -> dict[str, tuple[float, float, int]]:
+    """When each stream begins and ends, in seconds, and how many frames it has."""
+    times: dict[str, list[tuple[float, float]]] = {"video": [], "audio": []}
+    with av.open(source) as container:
+        for packet in container.demux():
+            for frame in packet.decode():
+                size = 0.04 if packet.stream.type == "video" else frame.samples / frame.sample_rate
+                times[packet.stream.type].append((frame.time, frame.time + size))
+    return {k: (v[0][0], v[-1][1], len(v)) for k, v in times.items()}
+
+
+def assert_in_step(found: dict[str, tuple[float, float, int]], seconds: float) -> None:
+    video, audio = found["video"], found["audio"]
+    assert abs(video[0] - audio[0]) < 0.04
+    assert abs(video[1] - audio[1]) < 0.04 + 1024 / 16000
+    assert video[1] - video[0] >= seconds
+
+
+@pytest.mark.parametrize("container", ["ts", "fmp4", "flv"])
+def test_to_standard_output(server: Server, tmp_path: Path, container: str) -> None:
+    process = start(server, "-o", "-", "--container", container, "--json")
+    out, err = process.communicate(pcm(speech(2.0)), timeout=60)
+    assert process.returncode == 0, err
+    (tmp_path / "out").write_bytes(out)
+    assert_in_step(streams(str(tmp_path / "out")), 2.0)
+    lines = err.decode().splitlines()
+    figures = json.loads(lines[-1])
+    assert figures["frames"] >= 50
+    assert any("speaking" in line for line in lines)
+
+
+def test_stereo_floats_from_a_named_pipe(server: Server, tmp_path: Path) -> None:
+    fifo, out = tmp_path / "sound", tmp_path / "out.mp4"
+    os.mkfifo(fifo)
+    form = ("--rate", "48000", "--channels", "2", "--sample-format", "f32le")
+    process = start(server, fifo, "-o", out, *form)
+    wave = np.repeat(speech(3.0)[:, None], 2, 1).astype("<f4")
+    with fifo.open("wb") as pipe:
+        pipe.write(wave.tobytes())
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert_in_step(streams(str(out)), 1.0)
+    with av.open(str(out)) as container:
+        assert container.streams.audio[0].rate == 48000
+        assert container.streams.audio[0].layout.name == "stereo"
+
+
+def test_ctrl_c_completes_the_file_and_an_interruption_drops_what_waits(
+    server: Server, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.ts"
+    process = start(server, "-o", out, "--json")
+    assert process.stdin is not None
+    assert process.stderr is not None
+    process.stdin.write(pcm(speech(10.0)))
+    process.stdin.flush()
+    said = [process.stderr.readline() for _ in range(2)]
+    assert b"speaking" in said[1]
+    time.sleep(1.0)
+    process.send_signal(signal.SIGUSR1)
+    assert b"idle" in process.stderr.readline()
+    time.sleep(1.0)
+    assert not out.exists()
+    process.send_signal(signal.SIGINT)
+    stdout, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    frames = json.loads(stdout)["frames"]
+    assert 25 <= frames < 150
+    assert_in_step(streams(str(out)), 1.0)
+    assert [p.name for p in tmp_path.iterdir()] == ["out.ts"]
+
+
+def free_port(kind: int) -> int:
+    with socket.socket(socket.AF_INET, kind) as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+@pytest.mark.parametrize("scheme", ["udp", "rtmp"])
+def test_to_a_network_address(server: Server, tmp_path: Path, scheme: str) -> None:
+    kind = socket.SOCK_DGRAM if scheme == "udp" else socket.SOCK_STREAM
+    address = f"{scheme}://127.0.0.1:{free_port(kind)}" + ("/live/key" if scheme == "rtmp" else "")
+    copy = tmp_path / "copy.ts"
+    problems: list[Exception] = []
+
+    def receive() -> None:
+        options = {"listen": "1"} if scheme == "rtmp" else {"timeout": "6000000"}
+        try:
+            with (
+                av.open(address, options=options, timeout=60) as source,
+                av.open(str(copy), "w", format="mpegts") as target,
+            ):
+                pairs = {s.index: target.add_stream_from_template(s) for s in source.streams}
+                for packet in source.demux():
+                    if packet.dts is not None:
+                        packet.stream = pairs[packet.stream.index]
+                        target.mux(packet)
+        except (av.FFmpegError, OSError) as e:
+            problems.append(e)  # UDP has no end: the receiver's time is over
+
+    receiving = threading.Thread(target=receive, daemon=True)
+    receiving.start()
+    time.sleep(0.5)
+    process = start(server, "-o", address)
+    _, err = process.communicate(pcm(speech(2.5)), timeout=60)
+    assert process.returncode == 0, err
+    receiving.join(30)
+    assert copy.exists(), problems
+    found = streams(str(copy))
+    assert found["video"][2] >= 40
+    assert found["audio"][2] >= 25
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["-o", "out.avi"], 2, "expected rtmp://"),
+        (["-o", "-", "--container", "mkv"], 2, "cannot be written to standard output"),
+        (["-o", "out.ts", "--rate", "11030"], 1, "multiple of 25"),
+        (["nothing.pcm", "-o", "out.ts"], 1, "nothing.pcm: No such file"),
+        (["-o", "nowhere/out.ts"], 1, "does not exist"),
+        (["-o", "rtmp://127.0.0.1:9/live/key"], 1, "cannot be written"),
+    ],
+)
+def test_mistakes(
+    server: Server, tmp_path: Path, arguments: list[str], code: int, message: str
+) -> None:
+    process = start(server, *arguments, cwd=tmp_path)
+    _, err = process.communicate(pcm(speech(0.3)), timeout=60)
+    assert process.returncode == code, err
+    assert message in err.decode()
+    assert "Traceback" not in err.decode()
+    assert not list(tmp_path.iterdir())
+
+
+def test_half_a_sample_is_said(server: Server, tmp_path: Path) -> None:
+    process = start(server, "-o", tmp_path / "out.ts")
+    _, err = process.communicate(pcm(speech(0.3)) + b"x", timeout=60)
+    assert process.returncode == 1
+    assert b"ends in the middle of a sample" in err
+    assert not list(tmp_path.iterdir())
