@@ -19,13 +19,14 @@ from lipsync_preprocessing.overlays import (
 )
 from lipsync_preprocessing.profiles import write_profile
 from lipsync_preprocessing.repository import Repository
+from lipsync_preprocessing.trial import embedded_server
 
 AUTO = "auto"
 PSNR_FLOOR_DB = 50.0
 SECONDS = 2.0
 _WORTH = 1.03  # a setting that costs processes or memory must be this much faster
 _CHUNKS = (8, 16, 32)
-_BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
+_BUSY = "the machine was busy with other work"
 
 Say = Callable[[str], None]
 
@@ -60,20 +61,10 @@ def tune(
     if avatar.missing:
         raise ServerError(f"{name}: nothing to load in {', '.join(avatar.missing)}")
     bench = Bench(store, name, seconds)
-    say(f"{'':<44}{'FPS':>7}{'CPU ms a frame':>16}{'PSNR dB':>10}")
-    measured = []
-    for candidate in _engines(profile, settings):
-        try:
-            measured.append(_measure(bench, candidate, say))
-        except ServerError as error:
-            if candidate.profile == profile or not measured:
-                raise
-            say(f"{_label(candidate):<44}  left out: {error}")
+    measured = _measure_all(bench, profile, settings, say)
     quiet = all(figures.quiet for figures in measured)
     if not quiet:
-        say(
-            "the machine is busy with other work: chosen by CPU time; measure again when it is quiet"
-        )
+        say(f"{_BUSY}: chosen by CPU time; measure again when it is quiet")
     best = _best(measured, profile, quiet)
     if best.candidate.profile == OPENVINO_BF16 and best.psnr_db < psnr_floor_db:
         raise AvatarError(
@@ -81,34 +72,63 @@ def tune(
             f" f32, the floor is {psnr_floor_db:g}; it made {best.fps:.1f} frames a second, f32"
             f" {measured[0].fps:.1f}"
         )
-    for field in ("generators", "compositors") if quiet and cores() > 1 else ():
+    if quiet and cores() > 1:
+        best = _with_more_instances(bench, best, say)
+    limit = int(store.config(name).parameters["max_frames"].string_value)
+    chunks = bench.chunks(best.candidate, [n for n in _CHUNKS if n <= limit])
+    rates = ", ".join(f"{size}: {fps:.1f}" for size, fps in chunks.items())
+    say(f"frames a second by frames a request: {rates}")
+    chunk = max(chunks, key=lambda size: chunks[size]) if quiet else None
+    say(f"chosen: {_label(best.candidate)}{f'; for clients: --chunk {chunk}' if chunk else ''}")
+    faster = max(measured, key=_rank(quiet))
+    if profile == AUTO and faster.candidate.profile == OPENVINO_BF16:
+        psnr = _db(faster.psnr_db)
+        say(f"{OPENVINO_BF16} is faster and not exact ({psnr} dB): ask for it by its name")
+    chosen = best.candidate
+    return write_profile(repository, name, chosen.profile, chosen.settings, _note(best, chunk))
+
+
+def _measure_all(bench: Bench, profile: str, settings: Settings, say: Say) -> list[Figures]:
+    """Figures of the engines; with "auto", one that does not start is left out."""
+    say(f"{'':<44}{'FPS':>7}{'CPU ms a frame':>16}{'PSNR dB':>10}")
+    measured: list[Figures] = []
+    for candidate in _engines(profile, settings):
+        try:
+            measured.append(_measure(bench, candidate, say))
+        except ServerError as error:
+            if profile != AUTO or not measured:
+                raise
+            say(f"{_label(candidate):<44}  left out: {error}")
+    return measured
+
+
+def _with_more_instances(bench: Bench, best: Figures, say: Say) -> Figures:
+    """Two generators, then two compositors, where that is worth their memory."""
+    for field in ("generators", "compositors"):
         twice: dict[str, Any] = {field: 2}
         more = replace(best.candidate.settings, **twice)
         tried = _measure(bench, Candidate(best.candidate.profile, more), say)
         if tried.fps > _WORTH * best.fps:
             best = tried
-    limit = int(store.config(name).parameters["max_frames"].string_value)
-    chunks = bench.chunks(best.candidate, [n for n in _CHUNKS if n <= limit])
-    chunk = max(chunks, key=lambda size: chunks[size])
-    rates = ", ".join(f"{size}: {fps:.1f}" for size, fps in chunks.items())
-    say(f"frames a second by frames a request: {rates}")
-    where = f"{cores()} cores" if quiet else f"{cores()} cores, busy with other work"
-    note = (
-        f"Measured on {where}: {best.fps:.1f} frames a second, {best.cpu_ms:.1f} CPU ms a frame;\n"
-        f"fastest with {chunk} frames a request (lipsync-client --chunk {chunk})."
-    )
-    chosen = best.candidate
-    say(f"chosen: {_label(chosen)}; for clients: --chunk {chunk}")
-    faster = max(measured, key=_rank(quiet))
-    if profile == AUTO and faster.candidate.profile == OPENVINO_BF16:
-        say(
-            f"{OPENVINO_BF16} is faster and not exact ({_db(faster.psnr_db)} dB): ask for it by its name"
-        )
-    return write_profile(repository, name, chosen.profile, chosen.settings, note)
+    return best
+
+
+def _note(best: Figures, chunk: int | None) -> str:
+    """For the head of the profile's file."""
+    note = f"Measured on {cores()} cores: {best.fps:.1f} frames a second, {best.cpu_ms:.1f} CPU ms a frame"
+    note += "." if best.quiet else f";\n{_BUSY}."
+    if best.candidate.profile == OPENVINO_BF16:
+        note += f"\nPSNR against f32, in the pasted rectangle: {_db(best.psnr_db)} dB."
+    if chunk:
+        note += f"\nFastest with {chunk} frames a request: lipsync-client --chunk {chunk}."
+    return note
 
 
 def _engines(profile: str, settings: Settings) -> list[Candidate]:
     """What to try first; the first of them is what the others' frames are compared with."""
+    embedded_server()  # or a plain error
+    from lipsync_embedded.accelerator import cpu_has_bf16
+
     openvino = importlib.util.find_spec("openvino") is not None
     counts = sorted({1, cores()})
     threads = [Candidate(ONNXRUNTIME, replace(settings, threads=n)) for n in counts]
@@ -120,7 +140,11 @@ def _engines(profile: str, settings: Settings) -> list[Candidate]:
         return [plain]
     if profile == OPENVINO_BF16:
         return [plain, half]
-    return [*threads, *([plain] if openvino else []), *([half] if openvino and _bf16() else [])]
+    return [
+        *threads,
+        *([plain] if openvino else []),
+        *([half] if openvino and cpu_has_bf16() else []),
+    ]
 
 
 def _best(measured: list[Figures], profile: str, quiet: bool) -> Figures:
@@ -155,11 +179,3 @@ def _label(candidate: Candidate) -> str:
 
 def _db(psnr: float) -> str:
     return "equal" if math.isinf(psnr) else f"{psnr:.1f}"
-
-
-def _bf16() -> bool:
-    """Whether the processor multiplies bf16; OpenVINO would imitate it on others, slower than f32."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("flags"):
-            return not _BF16_FLAGS.isdisjoint(line.split())
-    return False
