@@ -40,6 +40,7 @@ class TritonPythonModel:
                 error = _error("stream: too many streams at once; ask again", "UNAVAILABLE")
                 raise _Refused(error, "full")
             await self._answer(request, sender)
+            sender.send(flags=_FINAL)
         except core.StreamError as e:
             self._refuse(request, sender, _error(str(e), "INVALID_ARG"), e.cause)
         except _Refused as e:
@@ -50,11 +51,12 @@ class TritonPythonModel:
         finally:
             self._streams -= 1
             self._open.set(self._streams)
-            sender.send(flags=_FINAL)
 
     def _refuse(self, request: Any, sender: Any, error: Any, cause: str) -> None:
         self._telemetry.refused(request, cause, error.message())
-        sender.send(pb_utils.InferenceResponse(error=error))
+        # With it, and not after it: a caller may have Triton close the stream at the first error
+        # (triton_grpc_error), and what came later would be sent to freed memory (2.51).
+        sender.send(pb_utils.InferenceResponse(error=error), flags=_FINAL)
 
     async def _answer(self, request: Any, sender: Any) -> None:
         audio = pb_utils.get_input_tensor_by_name(request, "AUDIO").as_numpy()
@@ -85,13 +87,14 @@ class TritonPythonModel:
                 pb_utils.Tensor("AUDIO", np.ascontiguousarray(audio[piece.begin : piece.end])),
                 pb_utils.Tensor("POSE_OFFSET", pose),
             ]
+            # No trace=request.trace(): the trace of a decoupled request is gone by now, and tritonserver 2.51.0
+            # dies of it (seen). With tracing on, the inner requests are in no trace; their ids tell whose they are.
             inner = pb_utils.InferenceRequest(
                 model_name=avatar,
                 requested_output_names=[output],
                 inputs=inputs,
                 parameters=parameters,
                 request_id=f"{request.request_id()}/{piece.start}",
-                trace=request.trace(),  # so that its steps belong to the caller's trace
             )
             try:
                 response = await inner.async_exec()

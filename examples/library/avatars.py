@@ -1,0 +1,12 @@
+"""Who can speak.
+
+python examples/library/avatars.py grpc://127.0.0.1:8001
+"""
+
+import sys
+
+from lipsync_client import LipSyncClient
+
+with LipSyncClient(sys.argv[1]) as client:
+    for avatar in client.avatars():
+        print(f"{avatar.name}: {avatar.width}x{avatar.height}, {avatar.frames} frames of its own")

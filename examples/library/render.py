@@ -1,0 +1,25 @@
+"""Frames as they are made, in a service with an event loop of its own.
+
+Any length of sound in the same memory. The frames are H.264 access units, which join by concatenation;
+the other outputs are `Plan(output="JPEG")` and `Plan(output="FRAMES")`, raw BGR.
+
+    python examples/library/render.py grpc://127.0.0.1:8001 examples/speech.wav demo
+"""
+
+import asyncio
+import sys
+from pathlib import Path
+
+from lipsync_client import AsyncLipSyncClient
+
+
+async def main(url: str, audio: str, avatar: str) -> None:
+    async with AsyncLipSyncClient(url) as client:
+        with Path("talk.h264").open("wb") as file:
+            async for chunk in client.render(audio, avatar):
+                for unit in chunk.frames:
+                    file.write(unit)
+                print(f"frames {chunk.start} to {chunk.start + len(chunk.frames) - 1}")
+
+
+asyncio.run(main(*sys.argv[1:]))

@@ -1,0 +1,81 @@
+"""The library's examples, run as they stand."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import pytest
+from lipsync_client import LipSyncClient, Plan
+from lipsync_embedded import Server
+from sounds import write_sound
+from toy_avatars import ROOT
+
+EXAMPLES = ROOT / "examples/library"
+FRAMES = 74  # of three seconds
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    return write_sound(tmp_path / "clip.wav", 16000, 1, seconds=3)
+
+
+def run(name: str, here: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """One example, from a folder of its own, with warnings as errors."""
+    command = [sys.executable, "-W", "error", str(EXAMPLES / name), *arguments]
+    return subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=120)
+
+
+def output(name: str, here: Path, *arguments: str) -> str:
+    done = run(name, here, *arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_render_to_file(server: Server, clip: Path, tmp_path: Path) -> None:
+    said = output("render_to_file.py", tmp_path, server.grpc_url, str(clip), "toy")
+    assert said.startswith("talk.mp4: ")
+    with av.open(str(tmp_path / "talk.mp4")) as video:
+        assert f": {sum(1 for _ in video.decode(video=0))} frames in" in said
+
+
+def test_render(server: Server, clip: Path, tmp_path: Path) -> None:
+    said = output("render.py", tmp_path, server.http_url, str(clip), "toy")
+    assert said.splitlines()[0] == "frames 0 to 7"
+    with LipSyncClient(server.grpc_url) as client:
+        units = [unit for chunk in client.render(clip, "toy") for unit in chunk.frames]
+    assert (tmp_path / "talk.h264").read_bytes() == b"".join(units)
+
+
+def test_stream(server: Server, clip: Path, tmp_path: Path) -> None:
+    said = output("stream.py", tmp_path, server.grpc_url, str(clip), "toy")
+    pictures = sorted((tmp_path / "pictures").iterdir())
+    assert said == f"{len(pictures)} pictures in pictures\n"
+    assert 50 <= len(pictures) < FRAMES
+    with LipSyncClient(server.grpc_url) as client:
+        chunks = client.render(clip, "toy", Plan("JPEG"))
+        frames = [frame for chunk in chunks for frame in chunk.frames]
+    assert [path.read_bytes() for path in pictures] == frames[: len(pictures)]
+
+
+def test_avatars(server: Server, tmp_path: Path) -> None:
+    said = output("avatars.py", tmp_path, server.grpc_url)
+    assert said == ("toy: 320x240, 10 frames of its own\nwide: 1280x720, 4 frames of its own\n")
+
+
+def test_health(server: Server, tmp_path: Path) -> None:
+    assert "toy: works\n" in output("health.py", tmp_path, server.grpc_url)
+    done = run("health.py", tmp_path, f"{server.grpc_url},grpc://127.0.0.1:9")
+    assert done.returncode == 1
+    assert "grpc://127.0.0.1:9 server: does not work\n" in done.stdout
+    done = run("health.py", tmp_path, "grpc://127.0.0.1:9")
+    assert done.returncode == 1
+    assert "no server answers at grpc://127.0.0.1:9" in done.stderr
+
+
+def test_each_example_is_run_here() -> None:
+    tests = Path(__file__).read_text()
+    for example in EXAMPLES.glob("*.py"):
+        assert f'"{example.name}"' in tests, example.name

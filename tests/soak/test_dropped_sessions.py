@@ -1,0 +1,124 @@
+"""Sessions dropped without goodbye: their processes are killed in the middle of the work."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import cycle, islice
+from pathlib import Path
+
+import psutil
+import pytest
+import soundfile
+from lipsync_embedded import Server
+from triton import Triton, processes, shared_memory, speech
+
+KINDS = ("stream", "grpc", "stream", "http", "unread")
+TOGETHER = 10  # sessions of one process
+AT_ONCE = 2  # processes
+
+
+@dataclass(frozen=True)
+class Held:
+    """What the server's processes hold.
+
+    Attributes:
+        pids: of them.
+        threads, files: of all of them.
+        segments: shared memory by name, bytes really taken.
+        memory: unique to each process, MB.
+    """
+
+    pids: frozenset[int]
+    threads: int
+    files: int
+    segments: dict[str, int]
+    memory: dict[int, float]
+
+    @classmethod
+    def by(cls, server: Server) -> Held:
+        pids = frozenset(processes(server))
+        found = [psutil.Process(pid) for pid in pids]
+        return cls(
+            pids,
+            sum(p.num_threads() for p in found),
+            sum(p.num_fds() for p in found),
+            {path.name: 512 * path.stat().st_blocks for path in shared_memory(pids)},
+            {p.pid: p.memory_full_info().uss / 2**20 for p in found},
+        )
+
+    def __str__(self) -> str:
+        shm = sum(self.segments.values()) / 2**20
+        return (
+            f"{len(self.pids)} processes, {self.threads} threads, {self.files} files,"
+            f" {len(self.segments)} segments of {shm:.0f} MB, {sum(self.memory.values()):.0f} MB"
+        )
+
+    def is_back(self, before: Held) -> bool:
+        return (
+            self.pids == before.pids
+            and self.threads <= before.threads
+            and self.files <= before.files
+            and self.segments.keys() <= before.segments.keys()
+            and sum(self.segments.values()) <= 1.1 * sum(before.segments.values())
+            and all(self.memory[pid] <= 1.1 * mb for pid, mb in before.memory.items())
+        )
+
+
+def drop(server: Server, clip: Path, kind: str) -> None:
+    """Sessions of one process, killed after a second's work."""
+    script = Path(__file__).with_name("sessions.py")
+    arguments = [kind, server.grpc_url, server.http_url, str(clip), str(TOGETHER)]
+    with subprocess.Popen(
+        [sys.executable, str(script), *arguments], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == "at work\n", kind
+            time.sleep(1.0)
+            assert process.poll() is None, kind
+        finally:
+            process.kill()
+
+
+def drop_many(server: Server, clip: Path, sessions: int) -> None:
+    kinds = islice(cycle(KINDS), sessions // TOGETHER)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(lambda kind: drop(server, clip, kind), kinds))
+
+
+@pytest.mark.parametrize(
+    "sessions", [20, pytest.param(500, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])]
+)
+def test_nothing_of_a_dropped_session_is_left(
+    server: Server, tmp_path: Path, sessions: int
+) -> None:
+    clip = tmp_path / "clip.wav"
+    soundfile.write(clip, speech(120.0), 16_000)
+    wave = speech(1.0)
+    frames = Triton(server, "grpc").frames("toy", wave, "JPEG").tolist()
+    cold = Held.by(server)
+    # Pools of threads and of memory grow to what the load needs, once.
+    drop_many(server, clip, min(sessions, 100))
+    before = settled(server)
+    drop_many(server, clip, sessions)
+    deadline = time.monotonic() + 60
+    while not (after := Held.by(server)).is_back(before) and time.monotonic() < deadline:
+        time.sleep(1.0)
+    print(f"cold:   {cold}\nbefore: {before}\nafter:  {after}")
+    assert after.is_back(before), f"\n{before}\n{after}"
+    assert Triton(server, "grpc").frames("toy", wave, "JPEG").tolist() == frames
+
+
+def settled(server: Server) -> Held:
+    """What is held once the work that nobody waits for has ended."""
+    seen = Held.by(server)
+    for _ in range(60):
+        time.sleep(1.0)
+        last, seen = seen, Held.by(server)
+        if (last.threads, last.files) == (seen.threads, seen.files):
+            break
+    return seen
