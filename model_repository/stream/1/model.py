@@ -87,8 +87,9 @@ class TritonPythonModel:
                 pb_utils.Tensor("AUDIO", np.ascontiguousarray(audio[piece.begin : piece.end])),
                 pb_utils.Tensor("POSE_OFFSET", pose),
             ]
-            # No trace=request.trace(): the trace of a decoupled request is gone by now, and tritonserver 2.51.0
-            # dies of it (seen). With tracing on, the inner requests are in no trace; their ids tell whose they are.
+            # Without trace=request.trace(): the trace of a decoupled request is gone by now, and
+            # tritonserver 2.51.0 dies of it (seen). So these requests are in no trace; their ids say
+            # whose they are.
             inner = pb_utils.InferenceRequest(
                 model_name=avatar,
                 requested_output_names=[output],
