@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 # What an ensemble is made of, in its config's text: the tests hold this to Triton's own reading.
-_STEP = re.compile(r'^\s*model_name\s*:\s*"([^"]+)"', re.MULTILINE)
+_STEP = re.compile(r'\bmodel_name\s*:\s*"([^"]+)"')
 
 
 def check_profile(repository: Path, models: Sequence[str] | None, profile: str) -> None:
