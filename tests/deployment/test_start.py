@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import secrets as randomness
 import shutil
 import signal
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import av
 import grpc
+import numpy as np
 import pytest
+import tritonclient.grpc
+import tritonclient.http
+from collector import Collector, Span
 from lipsync_embedded import Server
 from replicas import ROOT, status, wait_until
-from service.triton import speech
+from service.triton import PROTOCOLS, Triton, slice_request, speech
 from tritonclient.grpc import service_pb2, service_pb2_grpc
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 HOST = "127.0.0.9"  # the ports are the image's own, so the address is one that nobody else here has
 BIN = str(Path(sys.executable).parent)
@@ -42,24 +51,38 @@ def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def collector() -> Iterator[Collector]:
+    running = Collector()
+    yield running
+    running.close()
+
+
+@pytest.fixture(scope="module")
 def started(
-    secrets: Path, toy_repository: Path, tmp_path_factory: pytest.TempPathFactory
+    secrets: Path,
+    collector: Collector,
+    toy_repository: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Path]:
-    """docker/triton/start as Dockerfile.cpu's entry point has it."""
+    """docker/triton/start as Dockerfile.cpu's entry point has it, with tracing, and without metrics."""
     folder = tmp_path_factory.mktemp("started")
     environment = os.environ | {
         "PATH": f"{BIN}:{os.environ['PATH']}",
         "LIPSYNC_SERVER": "embedded",
+        "TMPDIR": str(folder),
         "LIPSYNC_REPOSITORY": str(toy_repository),
         "LIPSYNC_HOST": HOST,
         "TRITON_HTTP": f"http://{HOST}:8000",
         "TRITON_ADMIN_KEY_FILE": str(secrets / "triton_admin_key"),
         "TRITON_DRAIN_FILE": str(folder / "drain"),
         "MODELS_READY_BIND": f"{HOST}:8003",
+        "LIPSYNC_OTLP_URL": collector.url,
+        "LIPSYNC_TRACE_RATE": "0",
+        "OTEL_BSP_SCHEDULE_DELAY": "200",  # ms from the end of a step to its export
     }
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            [ROOT / "docker/triton/start"],
+            [ROOT / "docker/triton/start", "--allow-metrics=false"],
             env=environment,
             stdout=log,
             stderr=log,
@@ -125,6 +148,100 @@ def test_administration_needs_the_key_over_grpc(secrets: Path) -> None:
             with pytest.raises(grpc.RpcError, match="restricted"):
                 call(message, timeout=10)
             call(message, timeout=10, metadata=[("triton-grpc-protocol-lipsync-admin-key", key)])
+
+
+def ask_for_frames(
+    protocol: str, headers: dict[str, str], request_id: str, count: int = 4, seconds: float = 1.5
+) -> Any:
+    """JPEGs of `toy` straight from the server."""
+    module: Any = tritonclient.grpc if protocol == "grpc" else tritonclient.http
+    client = module.InferenceServerClient(f"{HOST}:{8001 if protocol == 'grpc' else 8000}")
+    inputs = []
+    for name, array in Triton.tensors(**slice_request(speech(seconds), 8, count)).items():
+        inputs.append(module.InferInput(name, array.shape, np_to_triton_dtype(array.dtype)))
+        inputs[-1].set_data_from_numpy(array)
+    wanted = [module.InferRequestedOutput("JPEG")]
+    try:
+        return client.infer(
+            "toy", inputs, outputs=wanted, headers=headers, request_id=request_id
+        ).as_numpy("JPEG")
+    finally:
+        client.close()
+
+
+STEPS = ["toy", "mel", "audio_encoder", "audio_window", "toy_generator", "toy_compositor"]
+
+
+@pytest.mark.usefixtures("started")
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_callers_trace_goes_on_through_every_step(collector: Collector, protocol: str) -> None:
+    trace, parent = randomness.token_hex(16), randomness.token_hex(8)
+    headers = {"traceparent": f"00-{trace}-{parent}-01"}
+    assert len(ask_for_frames(protocol, headers, f"traced-{protocol}")) == 4
+    spans: list[Span] = []
+
+    def all_came() -> bool:
+        spans[:] = collector.trace(trace)
+        return set(STEPS) <= {span.name for span in spans}
+
+    wait_until("the trace has every step", all_came, 20)
+    (top,) = [span for span in spans if span.parent == parent]
+    by_id = {span.id: span for span in spans}
+    for span in spans:
+        assert span is top or span.parent in by_id
+        assert span.service == "lipsync-triton"
+        assert top.begin <= span.begin < span.end <= top.end
+    (ensemble,) = [span for span in spans if span.name == "toy"]
+    for step in STEPS[1:]:
+        (span,) = [span for span in spans if span.name == step]  # what nobody asked for did not run
+        assert by_id[span.parent] is ensemble
+        assert span.attributes["triton.request_id"] == f"traced-{protocol}"
+    # At rate 0, requests without a trace of their own leave none.
+    known = len(collector.spans)
+    ask_for_frames(protocol, {}, "untraced")
+    time.sleep(1.0)
+    assert len(collector.spans) == known
+
+
+@pytest.mark.usefixtures("started")
+def test_a_traced_stream_is_answered(collector: Collector) -> None:
+    """Handing its trace on to its inner requests would end the server."""
+    trace = randomness.token_hex(16)
+    client = tritonclient.grpc.InferenceServerClient(f"{HOST}:8001")
+    answers: list[Any] = []
+    inputs = []
+    for name, array, kind in (
+        ("AUDIO", speech(1.0), "FP32"),
+        ("AVATAR", np.array(["toy"], object), "BYTES"),
+    ):
+        inputs.append(tritonclient.grpc.InferInput(name, array.shape, kind))
+        inputs[-1].set_data_from_numpy(array)
+    client.start_stream(
+        lambda result, error: answers.append(error or result),
+        headers={"traceparent": f"00-{trace}-{randomness.token_hex(8)}-01"},
+    )
+    client.async_stream_infer("stream", inputs)
+    wait_until("both chunks are answered", lambda: len(answers) >= 2, 60)
+    client.stop_stream()
+    client.close()
+    assert [int(answer.as_numpy("FRAME_START")[0]) for answer in answers[:2]] == [0, 8]
+    wait_until("the trace has it", lambda: "stream" in {s.name for s in collector.trace(trace)}, 20)
+    assert status(f"http://{HOST}:8000/v2/health/ready") == 200
+
+
+def test_the_log_has_times_and_refusals_without_metrics(started: Path) -> None:
+    with pytest.raises(InferenceServerException, match="at most 32"):
+        ask_for_frames("grpc", {}, "refused-1", count=33, seconds=4.0)
+    assert status(f"http://{HOST}:8002/metrics") == 0
+    wait_until("it is printed", lambda: "refused-1" in (started / "log").read_text(), 10)
+    lines = (started / "log").read_text().splitlines()
+    (line,) = [line for line in lines if "refused-1" in line]
+    time_of, _, message = line.partition("] ")
+    assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ W \d+ lipsync_telemetry.py:\d+$", time_of)
+    assert json.loads(json.loads(message))["cause"] == "too_many_frames"
+    assert not any(
+        "counts no lipsync_" in line for line in lines
+    )  # the numbers are kept all the same
 
 
 def test_a_drained_server_is_alive_and_not_ready(started: Path) -> None:

@@ -34,7 +34,7 @@ _LONGEST = 300  # letters of a message or an id in the log: part of it is the ca
 
 
 class Number:
-    """One number on the metrics page; nothing at all where the server has metrics switched off."""
+    """One number on the metrics page; nothing at all on a server that was built without metrics."""
 
     def __init__(self, metric: Any) -> None:
         self._metric = metric
