@@ -1,0 +1,94 @@
+"""scripts/audit asks about every version that the images hold, and fails on a finding.
+
+The advisories are of the test's own making: they show the plumbing, not the state of the versions.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from replicas import ROOT
+
+LOCKS = ["requirements.txt", "requirements.cpu.txt", "requirements.client.txt"]
+Version = tuple[str, str]
+
+
+class Advisories:
+    """OSV's interface on loopback.
+
+    Attributes:
+        asked: names and versions that were asked about.
+        bad: those with a vulnerability.
+    """
+
+    def __init__(self) -> None:
+        self.asked: set[Version] = set()
+        self.bad: set[Version] = set()
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                question = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                version = question["package"]["name"], question["version"]
+                outer.asked.add(version)
+                body = json.dumps({"vulns": [found(*version)]} if version in outer.bad else {})
+                self.send_response(200)
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body.encode())
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        def found(name: str, version: str) -> dict[str, object]:
+            affected = {"package": {"name": name, "ecosystem": "PyPI"}, "versions": [version]}
+            return {"id": "TEST-2026-1", "summary": "made up", "affected": [affected]}
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/v1/query"
+        threading.Thread(target=self.server.serve_forever).start()
+
+
+@pytest.fixture
+def advisories() -> Iterator[Advisories]:
+    running = Advisories()
+    yield running
+    running.server.shutdown()
+    running.server.server_close()
+
+
+def audit(advisories: Advisories, cache: Path) -> subprocess.CompletedProcess[str]:
+    options = ["-s", "osv", "--osv-url", advisories.url, "--cache-dir", str(cache)]
+    command = [str(ROOT / "scripts/audit"), str(Path(sys.executable).parent), *options]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def test_every_locked_version_is_asked_about(advisories: Advisories, tmp_path: Path) -> None:
+    done = audit(advisories, tmp_path)
+    assert done.returncode == 0, done.stderr
+    locked = set()
+    for name in LOCKS:
+        text = (ROOT / "docker" / name).read_text()
+        pins = re.findall(r"^([A-Za-z0-9._-]+)==(\S+)", text, re.MULTILINE)
+        assert len(pins) > 20, name
+        locked |= set(pins)
+    assert locked <= advisories.asked
+    environment = {name for name, _ in advisories.asked - locked}
+    assert {"pytest", "nvidia-pytriton"} <= environment | {name for name, _ in locked}
+    assert "lipsync-triton" not in environment
+
+
+def test_a_finding_fails(advisories: Advisories, tmp_path: Path) -> None:
+    text = (ROOT / "docker/requirements.cpu.txt").read_text()
+    advisories.bad.add(("aiohttp", re.findall(r"^aiohttp==(\S+)", text, re.MULTILINE)[0]))
+    done = audit(advisories, tmp_path)
+    assert done.returncode == 1
+    assert "TEST-2026-1" in done.stdout
