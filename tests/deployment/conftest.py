@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import trustme
+from collector import Collector
 from replicas import Gateway, Replica, haproxy, two_replicas
 
 TOKENS = {"anna": "token-of-anna", "busy": "token-of-busy", "narrow": "token-of-narrow"}
@@ -34,11 +35,21 @@ def gateway_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def replicas(toy_repository: Path, gateway_folder: Path) -> Iterator[list[Replica]]:
+def collector() -> Iterator[Collector]:
+    """Where the servers of this folder send traces of those requests that bring one."""
+    running = Collector()
+    yield running
+    running.close()
+
+
+@pytest.fixture(scope="session")
+def replicas(
+    toy_repository: Path, gateway_folder: Path, collector: Collector
+) -> Iterator[list[Replica]]:
     haproxy()  # skip before two servers are started for nothing
     repository = gateway_folder / "models"  # one avatar of the two: half the processes
     shutil.copytree(toy_repository, repository, ignore=shutil.ignore_patterns("wide*"))
-    with two_replicas(repository, gateway_folder) as both:
+    with two_replicas(repository, gateway_folder, collector.url) as both:
         yield both
 
 

@@ -32,6 +32,13 @@ ADMIN_ARGS = [
 NAME = "triton.test"
 
 
+def traced_to(url: str) -> list[str]:
+    """tritonserver's arguments for traces of the requests that bring one, and of no other."""
+    settings = ["mode=opentelemetry", f"opentelemetry,url={url}", "level=TIMESTAMPS", "rate=0"]
+    settings.append("opentelemetry,bsp_schedule_delay=200")  # ms from a step's end to its export
+    return [f"--trace-config={setting}" for setting in settings]
+
+
 def haproxy() -> str:
     """The real program; tests that need it are skipped without."""
     found = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin")
@@ -76,8 +83,10 @@ def status(url: str) -> int:
 class Replica:
     """An embedded server and its readiness probe, as in a container of docker/."""
 
-    def __init__(self, repository: Path, host: str, ports: dict[str, int], scratch: Path) -> None:
-        self.host, self.ports = host, ports
+    def __init__(
+        self, repository: Path, host: str, ports: dict[str, int], scratch: Path, traces_url: str
+    ) -> None:
+        self.host, self.ports, self._traces_url = host, ports, traces_url
         self.drain_file = scratch / f"drain-{host}"
         key_file = scratch / "admin_key"
         key_file.write_text(ADMIN_KEY + "\n")
@@ -94,7 +103,7 @@ class Replica:
             http_port=self.ports["http"],
             grpc_port=self.ports["grpc"],
             metrics_port=self.ports["metrics"],
-            extra_args=ADMIN_ARGS,
+            extra_args=[*ADMIN_ARGS, *traced_to(self._traces_url)],
         )
         self.server.start()
         self._probe = subprocess.Popen(
@@ -164,6 +173,7 @@ class Gateway:
         callers: token by name of caller.
         rates, concurrencies: limits by caller.
         client_ca: with it, callers need a certificate too.
+        tracing: callers may have their requests traced.
     """
 
     def __init__(
@@ -175,6 +185,7 @@ class Gateway:
         concurrencies: dict[str, int] | None = None,
         client_ca: Path | None = None,
         max_body: int | None = None,
+        tracing: bool = False,
     ) -> None:
         program = haproxy()
         folder.mkdir(exist_ok=True)
@@ -209,6 +220,8 @@ class Gateway:
         }
         if client_ca is not None:
             environment["GATEWAY_CLIENT_CA"] = str(client_ca)
+        if tracing:
+            environment["GATEWAY_TRACING"] = "1"
         if max_body is not None:
             environment["GATEWAY_MAX_BODY"] = str(max_body)
         self.log_file = folder / "haproxy.log"
@@ -241,12 +254,12 @@ class Gateway:
 
 
 @contextlib.contextmanager
-def two_replicas(repository: Path, scratch: Path) -> Iterator[list[Replica]]:
+def two_replicas(repository: Path, scratch: Path, traces_url: str) -> Iterator[list[Replica]]:
     hosts = ["127.0.0.2", "127.0.0.3"]
     ports = {name: free_port(*hosts) for name in ("http", "grpc", "metrics", "ready")}
     with contextlib.ExitStack() as stack:
         replicas = []
         for host in hosts:
-            replicas.append(Replica(repository, host, ports, scratch))
+            replicas.append(Replica(repository, host, ports, scratch, traces_url))
             stack.callback(replicas[-1].stop)
         yield replicas

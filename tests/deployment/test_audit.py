@@ -71,6 +71,7 @@ def audit(advisories: Advisories, cache: Path) -> subprocess.CompletedProcess[st
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.soak
 def test_every_locked_version_is_asked_about(advisories: Advisories, tmp_path: Path) -> None:
     done = audit(advisories, tmp_path)
     assert done.returncode == 0, done.stderr

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import concurrent.futures
 import json
+import secrets
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
 import pytest
 import soundfile
 from callers import Caller
+from collector import Collector
 from conftest import TOKENS
 from lipsync_client import LipSyncClient, NotAllowed, Plan
 from replicas import Gateway, Replica, wait_until
@@ -206,11 +210,49 @@ def test_a_caller_has_its_share_of_places(
     assert len(done) + len(refused) == 6, answers
 
 
+def traced(caller: Caller, collector: Collector) -> bool:
+    """Whether a request with a trace of its own is in it."""
+    trace = secrets.token_hex(16)
+    headers = {"traceparent": f"00-{trace}-{secrets.token_hex(8)}-01"}
+    wave = speech(1.5)
+    body = json.dumps(
+        {
+            "inputs": [
+                {"name": "AUDIO", "datatype": "FP32", "shape": [wave.size], "data": wave.tolist()},
+                {"name": "FRAME_COUNT", "datatype": "INT64", "shape": [1], "data": [2]},
+            ],
+            "outputs": [{"name": "JPEG"}],
+        }
+    )
+    status, _ = caller.https("POST", "/v2/models/toy/infer", body.encode(), headers)
+    assert status == 200
+    deadline = time.monotonic() + 2  # spans are sent every 0.2 s
+    while time.monotonic() < deadline and not collector.trace(trace):
+        time.sleep(0.1)
+    return bool(collector.trace(trace))
+
+
+def test_a_request_brings_its_name_and_no_trace(
+    anna: Caller, collector: Collector, gateway_folder: Path
+) -> None:
+    assert not traced(anna, collector)  # a caller could have every request of its own traced
+    name = 'clip-7" \\ {' + "x" * 80
+    assert anna.https("GET", "/v2/models/toy/ready", headers={"lipsync-request": name})[0] == 200
+
+    def lines() -> list[dict[str, Any]]:
+        text = (gateway_folder / "plain/haproxy.log").read_text().splitlines()
+        return [json.loads(line) for line in text if line.startswith('{"time"')]
+
+    wait_until("it is in the log", lambda: name[:64] in {line["said"] for line in lines()}, 10)
+    (line,) = [line for line in lines() if line["said"] == name[:64]]
+    assert (line["caller"], line["path"]) == ("anna", "/v2/models/toy/ready")
+
+
 def test_with_mutual_tls_a_valid_certificate_is_needed_too(
-    replicas: list[Replica], gateway_folder: Path
+    replicas: list[Replica], gateway_folder: Path, collector: Collector
 ) -> None:
     ca = gateway_folder / "ca.pem"
-    gateway = Gateway(gateway_folder / "mutual", replicas, TOKENS, client_ca=ca)
+    gateway = Gateway(gateway_folder / "mutual", replicas, TOKENS, client_ca=ca, tracing=True)
     try:
         wait_until("both replicas are in", lambda: gateway.up() == 2)
         certificates = {"caller": True, "caller_expired": False, "caller_stranger": False}
@@ -219,6 +261,7 @@ def test_with_mutual_tls_a_valid_certificate_is_needed_too(
             code = caller.grpc_status("ServerLive")
             assert code == (grpc.StatusCode.OK if accepted else grpc.StatusCode.UNAVAILABLE), name
             if accepted:
+                assert traced(caller, collector)
                 assert caller.https("GET", "/v2/health/live")[0] == 200
             else:
                 with pytest.raises(OSError):  # noqa: PT011  an alert, or a reset

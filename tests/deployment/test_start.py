@@ -51,13 +51,6 @@ def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def collector() -> Iterator[Collector]:
-    running = Collector()
-    yield running
-    running.close()
-
-
-@pytest.fixture(scope="module")
 def started(
     secrets: Path,
     collector: Collector,
