@@ -16,7 +16,7 @@ import numpy as np
 import psutil
 import pytest
 from lipsync_embedded import Server, ServerError, ServerStartError
-from lipsync_embedded._server import _free_ports
+from lipsync_embedded._host import free_ports
 from triton import Triton, shared_memory
 
 COMMAND = [str(Path(sys.executable).with_name("lipsync-server"))]
@@ -251,5 +251,5 @@ def test_two_servers_at_once(one_model: Path) -> None:
 
 def test_free_ports_are_three() -> None:
     """One in some thousand starts failed while two of them could be the same."""
-    assert all(len(set(_free_ports("127.0.0.1", (0, 0, 0)))) == 3 for _ in range(10_000))
-    assert _free_ports("127.0.0.1", (8000, 0, 8002))[::2] == (8000, 8002)
+    assert all(len(set(free_ports("127.0.0.1", (0, 0, 0)))) == 3 for _ in range(10_000))
+    assert free_ports("127.0.0.1", (8000, 0, 8002))[::2] == (8000, 8002)
