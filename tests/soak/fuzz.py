@@ -26,7 +26,19 @@ INPUTS = {
     "toy_compositor": ("PATCH", "POSE"),
     "nobody": ("AUDIO",),
 }
-OUTPUTS = ("FRAMES", "JPEG", "H264", "PNG", "", "patch", "embedding", "MEL", "audio")
+OUTPUTS = (
+    "FRAMES",
+    "JPEG",
+    "JPEG",
+    "H264",
+    "H264",
+    "PNG",
+    "",
+    "patch",
+    "embedding",
+    "MEL",
+    "audio",
+)
 TYPES = {
     "FP32": np.float32, "FP64": np.float64, "FP16": np.float16, "INT64": np.int64, "INT32": np.int32,
     "INT8": np.int8, "UINT8": np.uint8, "UINT64": np.uint64, "BOOL": np.bool_, "BYTES": np.object_,
@@ -105,6 +117,8 @@ class Fuzzer:
 
     def tensors(self, model: str) -> list[Tensor]:
         """Inputs of a model: each may lack, or be wrong in its name, type, shape or contents."""
+        if self._maybe(0.4) and model in ("toy", "stream"):
+            return self._right(model)
         found = [
             self._tensor(name) for name in INPUTS[model] if name == "AUDIO" or self._maybe(0.7)
         ]
@@ -157,7 +171,7 @@ class Fuzzer:
             }
             for t in self.tensors(model)
         ]
-        asked = {"inputs": inputs, "outputs": [{"name": self.chance.choice(OUTPUTS)}]}
+        asked = {"inputs": inputs, "outputs": [{"name": self._output()}]}
         body = bytearray(json.dumps(asked | {"parameters": self.parameters()}).encode())
         self._spoil(body)
         return self._post(model, b"", bytes(body))
@@ -172,7 +186,7 @@ class Fuzzer:
                 | {"parameters": {"binary_data_size": size}}
             )
             data += t.data
-        asked = {"inputs": inputs, "outputs": [{"name": self.chance.choice(OUTPUTS)}]}
+        asked = {"inputs": inputs, "outputs": [{"name": self._output()}]}
         head = bytearray(json.dumps(asked | {"parameters": self.parameters()}).encode())
         said = len(head) if self._maybe(0.9) else self.chance.choice(NUMBERS)
         self._spoil(head)
@@ -195,6 +209,9 @@ class Fuzzer:
     def _model(self) -> str:
         return self.chance.choice([*INPUTS, "toy", "toy", "toy"])
 
+    def _output(self) -> str:
+        return self.chance.choice(OUTPUTS[:3] if self._maybe(0.7) else OUTPUTS)
+
     def _garbage(self) -> bytes:
         return self.chance.randbytes(self.chance.choice((0, 1, 9, 100, 10_000)))
 
@@ -202,6 +219,15 @@ class Fuzzer:
         if self._maybe(0.3) and body:
             for _ in range(self.chance.randint(1, 4)):
                 body[self.chance.randrange(len(body))] = self.chance.randrange(256)
+
+    def _right(self, model: str) -> list[Tensor]:
+        """Inputs that are as they should be."""
+        audio = 0.1 * self.numbers.standard_normal(6400).astype(np.float32)
+        found = [Tensor("AUDIO", "FP32", audio.shape, audio.tobytes(), audio)]
+        if model == "stream":
+            name = np.array([b"toy"], np.object_)
+            found.append(Tensor("AVATAR", "BYTES", (1,), serialize_byte_tensor(name).item(), name))
+        return found
 
     def _tensor(self, name: str) -> Tensor:
         kind = TRUE_TYPES.get(name, "INT64") if self._maybe(0.85) else self.chance.choice([*TYPES])
@@ -213,11 +239,9 @@ class Fuzzer:
                 self.chance.choice((0, 1, 2, 3, 16, 64)) for _ in range(self.chance.randint(0, 5))
             )
         array = self._array(kind, shape)
-        data = (
-            serialize_byte_tensor(array)[0] if kind == "BYTES" and array.size else array.tobytes()
-        )
-        if kind == "BYTES" and not array.size:
-            data = b""
+        data = array.tobytes()
+        if kind == "BYTES":
+            data = serialize_byte_tensor(array).item() if array.size else b""
         if self._maybe(0.1):
             data = data[: self.chance.randint(0, len(data))] + self._garbage()[:50]
         if self._maybe(0.1):
@@ -258,7 +282,7 @@ class Fuzzer:
             else:
                 request.raw_input_contents.append(t.data)
         if model != "stream" and self._maybe(0.9):
-            request.outputs.add(name=self.chance.choice(OUTPUTS))
+            request.outputs.add(name=self._output())
         for key, value in self.parameters().items():
             field = {bool: "bool_param", int: "int64_param", str: "string_param"}
             setattr(request.parameters[key], field.get(type(value), "double_param"), value)

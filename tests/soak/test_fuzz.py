@@ -46,4 +46,5 @@ def test_any_request(server: Server, requests: int) -> None:
     print(f"{dict(answers.most_common())}\nslowest {slowest:.1f} s, {first:.0f} -> {last:.0f} MB")
     assert last <= 1.2 * first
     assert len(answers) >= 8  # not all of one kind
-    assert answers["answered"] + answers["HTTP 200"] >= requests / 50  # and some were good
+    good_ones = answers["answered"] + answers["HTTP 200"] + answers["answered within a stream"]
+    assert good_ones >= requests / 50  # and some were nothing to complain of
