@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,6 +63,18 @@ def toy_repository(
 def server(toy_repository: Path) -> Iterator[Server]:
     """A real tritonserver with the toy avatars, for the whole session."""
     with Server(toy_repository) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def demo_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with the demo avatar, built as `make demo` builds it."""
+    repository = tmp_path_factory.mktemp("demo") / "models"
+    built = shutil.ignore_patterns("*.onnx", "*.npz")
+    shutil.copytree(ROOT / "model_repository", repository, ignore=built)
+    build = [sys.executable, str(ROOT / "examples/demo/build.py"), "--repository", str(repository)]
+    subprocess.run(build, check=True, timeout=280)
+    with Server(repository) as running:
         yield running
 
 

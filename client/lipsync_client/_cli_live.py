@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import json
 import os
 import signal
@@ -206,7 +207,7 @@ def _read(
         error = InputError(f"{source}: {e.strerror}")
     except LipSyncError as e:
         error = InputError(f"{source}: {e}")
-    except (RuntimeError, asyncio.CancelledError):
+    except (RuntimeError, asyncio.CancelledError, concurrent.futures.CancelledError):
         return  # the session is over
     if not loop.is_closed():
         loop.call_soon_threadsafe(ended, error)

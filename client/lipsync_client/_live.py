@@ -52,9 +52,9 @@ class Live:
         margin_s: a chunk is asked for so long before it is due, or as soon as its sound is there.
         jitter_s: the sound may come so unevenly.
         stall_s: so long picture and sound wait, all in all, for a server that is late; that adds to the
-            latency until the avatar rests again. A server that is later still costs pictures.
+            latency until the avatar rests again. A server that is slower still costs pictures.
         queue_s: sound that may wait for its turn; `feed` waits beyond.
-        patience_s: without a picture from the server for so long, the session ends with the server's error.
+        patience_s: without an answer from the server for so long, the session ends with the server's error.
         idle_mb: pictures of the resting avatar that are kept.
     """
 
@@ -112,9 +112,9 @@ class LiveSession:
 
     Frames come at 25 a second for as long as someone asks for them, with or without sound. Picture and sound
     stay together whatever happens. A server that is late makes both wait, for `stall_s` in all; beyond that
-    the picture stands still for a chunk and the sound goes on. Where no sound comes, there is silence. Who
-    takes the frames too slowly gets what they missed at once, the sound whole, the pictures as far as there
-    is time.
+    fewer pictures are asked for, each stands until the next, and the sound goes on. Where no sound comes,
+    there is silence. Who takes the frames too slowly gets what they missed at once, the sound whole, the
+    pictures as far as there is time.
 
     Example:
         async with client.live("demo") as session:
@@ -138,7 +138,9 @@ class LiveSession:
         self._current: _Chunk | None = None
         self._under_way: set[asyncio.Task[Any]] = set()
         self._begun_at: float | None = None  # when frame 0 was due
-        self._picture_at = self._added_s = self._usual_s = 0.0
+        self._answered_at = self._added_s = self._usual_s = 0.0
+        # Pictures of a chunk that are asked for; with all of them, chunks under way beyond the first.
+        self._level = self._most = live.chunk + _IN_FLIGHT - 1
         self._finished = self._closed = self._short = False
         self._changed, self._room = asyncio.Event(), asyncio.Event()
 
@@ -227,7 +229,7 @@ class LiveSession:
         if self._begun_at is not None:
             raise InputError("the frames of a session can be taken once")
         await self._idle.run(self._phase, self._count(self._phase))
-        self._begun_at = self._picture_at = time.monotonic() + self.live.margin_s
+        self._begun_at = self._answered_at = time.monotonic() + self.live.margin_s
         while (chunk := await self._next_chunk()) is not None:
             self._current = chunk
             made = await self._pictures(chunk)
@@ -238,7 +240,7 @@ class LiveSession:
     def _frame(self, chunk: _Chunk, made: list[Any]) -> LiveFrame:
         """The next frame, taken out of everything."""
         at, n = self._at, self._at - chunk.start
-        picture, sound = made[n] if made else None, self._audio.sound(at)
+        picture, sound = made[n] if n < len(made) else None, self._audio.sound(at)
         self.report.frame(
             time.monotonic(), self._audio.arrived(at), held=picture is None, idle=chunk.idle
         )
@@ -286,6 +288,7 @@ class LiveSession:
         if not chunk.count:
             return []
         if not task.done():
+            self._level = max(1, self._level - 2)
             return self._none_came(None)
         try:
             made = task.result()
@@ -293,10 +296,11 @@ class LiveSession:
             raise
         except ServerError as e:
             return self._none_came(e)
-        self._picture_at = time.monotonic()
-        late_s = self._picture_at - self._due(chunk.start)
+        late_s = time.monotonic() - self._due(chunk.start)
         if late_s > _GRACE_S:
             self._delay(late_s)
+        else:
+            self._level = min(self._most, self._level + 1)
         return made
 
     @property
@@ -309,7 +313,7 @@ class LiveSession:
         self._added_s += seconds
 
     def _none_came(self, error: ServerError | None) -> list[Any]:
-        silent_s = time.monotonic() - self._picture_at
+        silent_s = time.monotonic() - self._answered_at
         if silent_s > self.live.patience_s:
             raise error or ServerError(f"no picture came from the server for {silent_s:.0f} s")
         return []
@@ -352,25 +356,26 @@ class LiveSession:
             task = None
             if idle:
                 task = self._task(self._idle.run(self._phase, count))
-            elif self._in_time(start, now):
-                task = self._task(self._ask(samples, begin, start + LEAD, count, self._phase))
+            elif (wanted := self._in_time(start, count, now)) > 0:
+                task = self._task(self._ask(samples, begin, start + LEAD, wanted, self._phase))
                 self._idle.prefetch((self._phase + count) % self._period)
-            elif now < self._due(start) - min(self._usual_s, self.live.margin_s):
+            elif self._under_way and now < self._due(start):
                 return  # room may come
             self._chunks.append(_Chunk(start, count, self._phase, idle, task))
             self._planned += count
             self._phase = (self._phase + count) % self._period
             self._short = False
 
-    def _in_time(self, start: int, now: float) -> bool:
-        """Whether a chunk that is asked for now can be there when it is wanted.
+    def _in_time(self, start: int, count: int, now: float) -> int:
+        """How many of a chunk's pictures to ask for now; 0 if it is better left out.
 
-        A server that is too slow is asked for as many chunks as it can make, not for all of them late.
+        A server that is too slow is asked for as many as it can make, not for all of them late.
         """
         left = self._due(start) + _GRACE_S + self._may_wait_s - now
-        if not self._under_way:
-            return left > 0
-        return len(self._under_way) < _IN_FLIGHT and left > self._usual_s
+        longest = self.live.margin_s + self._added_s + _GRACE_S + self._may_wait_s
+        if len(self._under_way) >= max(1, 1 + self._level - self.live.chunk):
+            return 0
+        return min(count, self._level) if left >= min(self._usual_s, 0.8 * longest) else 0
 
     def _task(self, work: Any) -> asyncio.Task[list[Any]]:
         task = asyncio.create_task(work)
@@ -393,6 +398,7 @@ class LiveSession:
         answer = await self._transport.infer(asked, self._plan.timeout_s)
         took = time.monotonic() - begun
         self._usual_s = _MEMORY * (self._usual_s or took) + (1 - _MEMORY) * took
+        self._answered_at = time.monotonic()
         return pictures(self._plan, np.asarray(answer))
 
     def _refuse_if_over(self) -> None:

@@ -79,3 +79,9 @@ def test_each_example_is_run_here() -> None:
     tests = Path(__file__).read_text()
     for example in EXAMPLES.glob("*.py"):
         assert f'"{example.name}"' in tests, example.name
+
+
+def test_live(server: Server, clip: Path, tmp_path: Path) -> None:
+    said = output("live.py", tmp_path, server.grpc_url, str(clip), "toy").split()
+    assert int(said[0]) >= FRAMES
+    assert int(said[2]) > 0

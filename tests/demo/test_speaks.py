@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,14 +27,8 @@ CLIPS = ("woman", "man")
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LipSyncClient]:
-    """A client of a server with the demo avatar, built as `make demo` builds it."""
-    repository = tmp_path_factory.mktemp("demo") / "models"
-    built = shutil.ignore_patterns("*.onnx", "*.npz")
-    shutil.copytree(ROOT / "model_repository", repository, ignore=built)
-    build = [sys.executable, str(ROOT / "examples/demo/build.py"), "--repository", str(repository)]
-    subprocess.run(build, check=True, timeout=280)
-    with Server(repository) as server, LipSyncClient(server.grpc_url) as client:
+def demo(demo_server: Server) -> Iterator[LipSyncClient]:
+    with LipSyncClient(demo_server.grpc_url) as client:
         yield client
 
 
