@@ -36,7 +36,7 @@ soak: $(READY)
 
 ## make bench     speed, against the bare runtime and the earlier systems; rewrites docs/benchmarks.md
 bench: $(READY)
-	$(BIN)/python loadtests/bench.py --page docs/benchmarks.md --keep-ratios
+	$(BIN)/python loadtests/bench.py --deployment --page docs/benchmarks.md --keep-ratios
 
 ## make bench-quick  a few short rows, against the ratios kept in loadtests/ratios.json
 bench-quick: $(READY)
