@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from .accelerator import OpenVino
 from .config_error import ConfigError
+from .graph_steps import apply_steps
 from .visual_split import FRAME, VisualSplit, split
 
 Array = NDArray[Any]
@@ -43,6 +44,7 @@ class OpenVinoItems:
         model = openvino.Core().read_model(str(path))
         shapes = {p.get_any_name(): [1, *list(p.partial_shape)[1:]] for p in model.inputs}
         model.reshape(shapes)
+        apply_steps(model)
         ports = {port.get_any_name(): port for port in model.outputs}
         self._outputs = {
             name: (list(ports[name].shape)[1:], ports[name].get_element_type().to_dtype())
@@ -99,7 +101,7 @@ class _Halves:
             {name: openvino.Tensor(parts.kind, shape) for name, shape in parts.kept.items()}
             for _ in range(room)
         ]
-        visual = _Requests(parts.visual, settings.precision, streams)
+        visual = _Requests(parts.visual, "f32", streams)  # once: exact to the last rounding
         _side_by_side((visual.run(self._tensors(k)) for k in range(room)), streams)
         self._number = openvino.Core().compile_model(parts.number, "CPU")
         self._rest = _Requests(parts.rest, settings.precision, streams)
