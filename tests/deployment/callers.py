@@ -14,6 +14,8 @@ import tritonclient.grpc
 import tritonclient.http
 from tritonclient.utils import np_to_triton_dtype
 
+TIMEOUT_S = 130.0  # longer than the gateway's own limit
+
 
 class Caller:
     """One caller over both protocols.
@@ -38,7 +40,11 @@ class Caller:
         if pem is not None:
             context.load_cert_chain(pem)
         self.http = tritonclient.http.InferenceServerClient(
-            address, ssl=True, ssl_context_factory=lambda: context
+            address,
+            ssl=True,
+            ssl_context_factory=lambda: context,
+            connection_timeout=TIMEOUT_S,
+            network_timeout=TIMEOUT_S,
         )
 
     def frames(self, protocol: str, avatar: str, tensors: dict[str, Any], output: str) -> Any:
@@ -50,7 +56,9 @@ class Caller:
             inputs.append(module.InferInput(name, array.shape, np_to_triton_dtype(array.dtype)))
             inputs[-1].set_data_from_numpy(array)
         wanted = [module.InferRequestedOutput(output)]
-        result = client.infer(avatar, inputs, outputs=wanted, headers=self.headers)
+        # A caller that waits for ever would keep a failed test from ending.
+        limit = {"client_timeout": TIMEOUT_S} if protocol == "grpc" else {}
+        result = client.infer(avatar, inputs, outputs=wanted, headers=self.headers, **limit)
         return np.asarray(result.as_numpy(output))
 
     def https(

@@ -53,6 +53,15 @@ def replicas(
         yield both
 
 
+@pytest.fixture(autouse=True)
+def whole_replicas(request: pytest.FixtureRequest) -> Iterator[None]:
+    """However a test ends, the next one finds both replicas."""
+    yield
+    if "replicas" in request.fixturenames:
+        for replica in request.getfixturevalue("replicas"):
+            replica.restore()
+
+
 @pytest.fixture(scope="session")
 def gateway(replicas: list[Replica], gateway_folder: Path) -> Iterator[Gateway]:
     running = Gateway(

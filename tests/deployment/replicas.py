@@ -118,6 +118,27 @@ class Replica:
             },
         )
 
+    def restore(self) -> None:
+        """As the next test must find it: not drained, started anew if a process is gone or stopped."""
+        self.drain_file.unlink(missing_ok=True)
+        lost = (psutil.STATUS_ZOMBIE, psutil.STATUS_STOPPED)
+        whole = self.server is not None and self.server.poll() is None and self._probe is not None
+        if not whole or any(process.status() in lost for process in self.processes()):
+            if whole:
+                self.kill()  # one that is stopped would not hear a request to end
+            self.stop()
+            self.start()
+
+    def hang(self) -> psutil.Process:
+        """tritonserver stops where it is, until it gets SIGCONT.
+
+        Its Python models' processes must go on: one that was stopped too counts as unhealthy the moment
+        tritonserver looks first, and tritonserver 2.51.0 then fails its requests and dies.
+        """
+        (triton,) = [p for p in self.processes() if p.name() == "tritonserver"]
+        triton.send_signal(signal.SIGSTOP)
+        return triton
+
     def processes(self) -> list[psutil.Process]:
         assert self.server is not None
         return psutil.Process(self.server.pid).children(recursive=True)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
+import json
+import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -11,14 +14,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 from callers import Caller
 from conftest import TOKENS
-from replicas import Gateway, Replica, status, wait_until
+from replicas import ROOT, Gateway, Replica, status, wait_until
 from service.triton import PROTOCOLS, Triton, slice_request, speech
 
 pytestmark = pytest.mark.soak  # minutes of restarts and of waiting for health checks
+SECONDS = int(os.environ.get("LIPSYNC_ROLLING_SECONDS", "180"))  # of Locust's load
 
 
 class Load:
@@ -80,10 +83,6 @@ def load(gateway: Gateway, replicas: list[Replica], gateway_folder: Path) -> Ite
     right = Triton(replicas[0].server, "grpc").infer("toy", tensors, ["JPEG"])["JPEG"]
     with Load(gateway.address, gateway_folder / "ca.pem", tensors, right) as running:
         yield running
-    for replica in replicas:
-        replica.drain_file.unlink(missing_ok=True)
-        if replica.server is None:
-            replica.start()
 
 
 def test_a_replica_that_is_killed_fails_no_request(
@@ -105,13 +104,7 @@ def test_a_rolling_restart_fails_no_request(
     """As preStop does it: not ready first, stopped when the gateway has noticed."""
     for replica in replicas:
         load.more(6)
-        replica.drain()
-        wait_until("the gateway leaves it out", lambda: gateway.up() == 1)
-        time.sleep(1)  # what it was given before ends
-        replica.stop()
-        load.more(6)
-        replica.start()
-        wait_until("it is back", lambda: gateway.up() == 2)
+        restarted(replica, gateway)
     load.more(6)
     assert not load.failures
 
@@ -121,15 +114,12 @@ def test_a_replica_that_hangs_is_left_out(
 ) -> None:
     """Requests it holds wait until it goes on; new ones pass it by."""
     load.more(6)
-    stopped = replicas[0].processes()
-    for process in stopped:
-        process.send_signal(signal.SIGSTOP)
+    hung = replicas[0].hang()
     try:
         wait_until("the gateway leaves it out", lambda: gateway.up() == 1)
+        load.more(4)
     finally:
-        for process in stopped:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.send_signal(signal.SIGCONT)
+        hung.send_signal(signal.SIGCONT)
     wait_until("it is back", lambda: gateway.up() == 2)
     load.more(6)
     assert not load.failures
@@ -154,3 +144,54 @@ def test_a_dead_model_takes_its_replica_out(
         assert failure.startswith("grpc: ")
         assert "'toy_compositor_0_0' is not healthy" in failure
     replicas[0].stop()
+
+
+def restarted(replica: Replica, gateway: Gateway) -> None:
+    """As a rollout does it: preStop, then the end, then the new one."""
+    replica.drain()
+    wait_until("the gateway leaves it out", lambda: gateway.up() == 1)
+    time.sleep(3)  # what it was given before ends; Kubernetes' preStop gives it 15 s
+    replica.stop()
+    replica.start()
+    wait_until("it is back", lambda: gateway.up() == 2)
+
+
+def test_a_rolling_restart_under_locust_fails_no_request(
+    gateway: Gateway, replicas: list[Replica], gateway_folder: Path, tmp_path: Path
+) -> None:
+    """A steady load of both protocols through TLS and token, with the project's own load test."""
+    wait_until("both replicas are in", lambda: gateway.up() == 2)
+    ca, log, figures = gateway_folder / "ca.pem", tmp_path / "log", tmp_path / "figures.json"
+    metrics = ",".join(f"http://{r.host}:{r.ports['metrics']}/metrics" for r in replicas)
+    command = [
+        sys.executable, "-m", "locust", "-f", str(ROOT / "loadtests/locustfile.py"),
+        "--headless", "--only-summary", "--users", "4", "--spawn-rate", "4",
+        "--run-time", f"{SECONDS}s", "--stop-timeout", "60s",
+        "--grpc-url", f"grpcs://{gateway.address}", "--http-url", f"https://{gateway.address}",
+        "--metrics-url", metrics, "--header", f"authorization: Bearer {TOKENS['anna']}",
+        "--avatar", "toy", "--short-seconds", "1", "--tags", "short",
+        "--summary", str(figures), "--max-failure-ratio", "0", "GrpcClips", "HttpClips",
+    ]  # fmt: skip
+    trust = {"SSL_CERT_FILE": str(ca), "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": str(ca)}
+    with log.open("w") as out:
+        locust = subprocess.Popen(command, env=os.environ | trust, stdout=out, stderr=out)
+    try:
+        rounds = 0
+        time.sleep(10)
+        begun = time.monotonic()
+        # Whole rounds only, as long as there is time for another; the first in any case.
+        while rounds == 0 or time.monotonic() - begun < (SECONDS - 20) * rounds / (rounds + 1):
+            for replica in replicas:
+                restarted(replica, gateway)
+            rounds += 1
+            assert locust.poll() is None, "the load ended before the restarts: " + log.read_text()
+        assert locust.wait(SECONDS + 120) == 0, log.read_text()
+    finally:
+        if locust.poll() is None:
+            locust.kill()
+            locust.wait()
+    result = json.loads(figures.read_text())
+    print(f"{rounds} rounds, {result['requests']} requests, {result['frames']} frames")
+    assert result["causes"] == []
+    assert {row["type"] for row in result["rows"] if row["succeeded"]} == {"gRPC", "HTTP"}
+    assert result["requests"] > SECONDS / 2
