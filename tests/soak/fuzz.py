@@ -160,11 +160,13 @@ class Fuzzer:
 
     def http_json(self) -> str:
         model = self._model()
+        # Triton 2.51 takes the memory that a JSON tensor claims before it counts what is there: a claim of
+        # terabytes ends the server. Nothing of ours can stand before that, so the claims here are small.
         inputs = [
             {
                 "name": t.name,
                 "datatype": t.kind,
-                "shape": list(t.shape),
+                "shape": [min(size, 64) for size in t.shape[:3]],
                 "data": [str(x) for x in t.array.ravel()[:200]]
                 if t.kind == "BYTES"
                 else np.nan_to_num(t.array.ravel()[:5000].astype(np.float64)).tolist(),
@@ -308,6 +310,8 @@ class Fuzzer:
                     answer += part
             except ConnectionResetError:
                 return "HTTP: closed"
+            except TimeoutError as e:
+                raise TimeoutError(f"no answer to {head!r} {body[:2000]!r}") from e
         return "HTTP " + answer[9:12].decode(errors="replace")
 
     def _raw(self, address: Any, data: bytes, kind: str) -> str:

@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.soak, pytest.mark.timeout(5400)]
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("clip") / "clip.wav"
-    soundfile.write(path, speech(40.0), 16_000)
+    soundfile.write(path, speech(15.0), 16_000)
     return path
 
 
