@@ -18,17 +18,26 @@ import onnx
 import onnxruntime
 import psutil
 import soundfile
+from google.protobuf import text_format
 from lipsync_preprocessing import configs, networks
 from lipsync_preprocessing.avatar import fill_template
 from lipsync_preprocessing.compile import raw_generator
 from lipsync_preprocessing.dataset import read_dataset
-from lipsync_preprocessing.repository import RAW, Repository, set_parameter, write_config
+from lipsync_preprocessing.repository import (
+    GENERATOR,
+    RAW,
+    Repository,
+    set_parameter,
+    write_config,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 WORK = ROOT / "build" / "bench"
 SECONDS = 10.24
 CROP = 328  # pixels: the square that a face rectangle is resized to
 AVATAR = "demo"
+# Configs of the generator beside its usual one: OpenVINO's precision, and MiB for every frame's visual half.
+PROFILES = {"openvino-f32": ("f32", 1024), "openvino-bf16": ("bf16", 512)}
 
 
 @dataclass(frozen=True)
@@ -52,11 +61,18 @@ class Material:
 
 @dataclass(frozen=True)
 class Case:
-    """A repository for the service, one for the bare network, and the material of both."""
+    """What the rows are made from.
+
+    Attributes:
+        repository: for the service.
+        raw_repository: for the bare network.
+        demo: for the demo avatar as it is, trained and of half the width; None until `make demo` built it.
+    """
 
     repository: Path
     raw_repository: Path
     material: Material
+    demo: Path | None = None
 
 
 def cores() -> int:
@@ -91,7 +107,33 @@ def build(width: float) -> Case:
         fill_template(repository, AVATAR, dataset, generator, encoder)
     if not (raw / (AVATAR + RAW) / "1/model.onnx").exists():
         write_raw_repository(repository, AVATAR, generator, raw)
-    return Case(repository, raw, prepare(dataset, generator, encoder, WORK / "crops"))
+    write_profiles(repository)
+    material = prepare(dataset, generator, encoder, WORK / "crops")
+    return Case(repository, raw, material, copy_of_demo(WORK / "models-demo"))
+
+
+def write_profiles(repository: Path) -> None:
+    """The generator's PROFILES, as Triton's --model-config-name reads them."""
+    model = f"{AVATAR}{GENERATOR}"
+    for name, (precision, cache_mb) in PROFILES.items():
+        config = Repository(repository).config(model)
+        accelerator = config.optimization.execution_accelerators.cpu_execution_accelerator.add()
+        accelerator.name = "openvino"
+        accelerator.parameters.update(precision=precision, visual_cache_mb=str(cache_mb))
+        path = repository / model / "configs" / f"{name}.pbtxt"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text_format.MessageToString(config))
+
+
+def copy_of_demo(target: Path) -> Path | None:
+    """The demo avatar's repository with PROFILES, made anew; None if `make demo` never built it."""
+    source = ROOT / "model_repository"
+    shutil.rmtree(target, ignore_errors=True)
+    if not (source / f"{AVATAR}{GENERATOR}/1/model.onnx").exists():
+        return None
+    shutil.copytree(source, target)
+    write_profiles(target)
+    return target
 
 
 def prepare(dataset: Path, generator: Path, encoder: Path, crops: Path) -> Material:

@@ -12,12 +12,14 @@ from typing import Any
 
 import click
 import psutil
-from bench_case import AVATAR, Case
+from bench_case import AVATAR, PROFILES, Case
 from bench_job import Job, JobError, JobProcess, Outcome
 from lipsync_client import LipSyncClient
 from lipsync_embedded import Server
 
-ONNXRUNTIME, OPENVINO, RAW_SERVER = "onnxruntime", "openvino", "raw"
+ONNXRUNTIME, RAW_SERVER = "onnxruntime", "raw"
+OPENVINO_F32, OPENVINO_BF16 = PROFILES
+DEMO = "demo:"  # before a kind: the same for the demo avatar as it is
 
 
 @dataclass(frozen=True)
@@ -82,9 +84,12 @@ def running(kind: str | None, case: Case, warm_up: Path) -> Iterator[tuple[Any, 
         yield None, 0.0
         return
     repository = case.raw_repository if kind == RAW_SERVER else case.repository
-    engine = OPENVINO if kind == OPENVINO else ONNXRUNTIME
+    if kind.startswith(DEMO):
+        assert case.demo is not None
+        repository, kind = case.demo, kind.removeprefix(DEMO)
+    arguments = [f"--model-config-name={kind}"] if kind in PROFILES else []
     begun = time.perf_counter()
-    with Server(repository, cpu_engine=engine) as server:
+    with Server(repository, extra_args=arguments) as server:
         start_s = time.perf_counter() - begun
         if kind != RAW_SERVER:  # of that, the job's own first call does it
             with LipSyncClient(server.grpc_url) as client:

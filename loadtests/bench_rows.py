@@ -9,10 +9,11 @@ from baselines import Cached, Sequential
 from baselines_parallel import ParallelComposite, SessionPool
 from bench_case import Case
 from bench_job import Job, JobProcess
-from bench_measure import ONNXRUNTIME, OPENVINO, RAW_SERVER, Row
+from bench_measure import DEMO, ONNXRUNTIME, OPENVINO_BF16, OPENVINO_F32, RAW_SERVER, Row
 from bench_network import Network, TritonNetwork
 from bench_service import RAW, Clips
 from lipsync_embedded import Server
+from lipsync_embedded.accelerator import cpu_has_bf16
 
 SWEPT = (1, 2, 4, 8)
 Best = tuple[int, int]  # workers, batch
@@ -63,11 +64,11 @@ def all_rows(case: Case, speech: Path, frames: int, scratch: Path) -> list[Row]:
             earlier="41.11 FPS (4 workers x batch 4, 1280x720)",
         ),
         *[raw(protocol, batch) for protocol in ("gRPC", "HTTP") for batch in (1, 4, 8)],
-        *service_rows(speech, scratch),
+        *service_rows(case, speech, scratch),
     ]
 
 
-def service_rows(speech: Path, scratch: Path) -> list[Row]:
+def service_rows(case: Case, speech: Path, scratch: Path) -> list[Row]:
     """This project's."""
 
     def clips(kind: str, count: int = 1) -> Callable[[Server | None], Job]:
@@ -77,14 +78,29 @@ def service_rows(speech: Path, scratch: Path) -> list[Row]:
 
         return job
 
-    return [
-        Row("mp4", "**this project**, speech to MP4 (H.264 + AAC)", clips("mp4"), ONNXRUNTIME),
-        Row("jpeg", "**this project**, a folder of JPEGs", clips("jpg"), ONNXRUNTIME),
-        Row("raw", "**this project**, raw frames over gRPC", clips(RAW), ONNXRUNTIME),
-        Row("mp4-2", "**this project**, 2 clips to MP4 at once", clips("mp4", 2), ONNXRUNTIME),
-        Row("mp4-4", "**this project**, 4 clips to MP4 at once", clips("mp4", 4), ONNXRUNTIME),
-        Row("openvino", "**this project**, MP4, `--cpu-engine openvino`", clips("mp4"), OPENVINO),
+    def demo(key: str, what: str, kind: str) -> Row:
+        name = f"demo avatar (half the width, trained), {what}, speech to MP4; 25 FPS is real time"
+        return Row(key, name, clips("mp4"), DEMO + kind)
+
+    bf16 = cpu_has_bf16()
+    ours = "**this project**"
+    rows = [
+        Row("mp4", f"{ours}, speech to MP4 (H.264 + AAC)", clips("mp4"), ONNXRUNTIME),
+        Row("jpeg", f"{ours}, a folder of JPEGs", clips("jpg"), ONNXRUNTIME),
+        Row("raw", f"{ours}, raw frames over gRPC", clips(RAW), ONNXRUNTIME),
+        Row("mp4-2", f"{ours}, 2 clips to MP4 at once", clips("mp4", 2), ONNXRUNTIME),
+        Row("mp4-4", f"{ours}, 4 clips to MP4 at once", clips("mp4", 4), ONNXRUNTIME),
+        Row("f32", f"{ours}, OpenVINO f32 (exact), speech to MP4", clips("mp4"), OPENVINO_F32),
     ]
+    if bf16:
+        name = f"{ours}, OpenVINO bf16, speech to MP4"
+        rows.append(Row("bf16", name, clips("mp4"), OPENVINO_BF16))
+    if case.demo is not None:
+        rows.append(demo("demo", "ONNX Runtime", ONNXRUNTIME))
+        rows.append(demo("demo-f32", "OpenVINO f32", OPENVINO_F32))
+        if bf16:
+            rows.append(demo("demo-bf16", "OpenVINO bf16", OPENVINO_BF16))
+    return rows
 
 
 def pool_row(case: Case, speech: Path, scratch: Path, best: Best) -> Row:
