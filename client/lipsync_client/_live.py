@@ -21,57 +21,15 @@ from numpy.typing import NDArray
 from . import _timeline as timeline
 from ._avatar import Avatar
 from ._errors import Incompatible, InputError, NotAllowed, Rejected, ServerError, UnknownAvatar
-from ._live_audio import FRAME, LEAD, LiveAudio, Samples, is_silent
+from ._live_audio import LEAD, LiveAudio, Samples, is_silent
 from ._live_idle import IdlePictures, pictures, question
+from ._live_pace import FPS, Live, Pace
 from ._live_report import LiveReport
 from ._render import Asked, Plan
 
-FPS = timeline.FPS
 _HOPELESS = (Rejected, UnknownAvatar, NotAllowed, Incompatible)
-_IN_FLIGHT = 3  # chunks
-_AHEAD = 2  # chunks: what is made before it is due is lost when the session is interrupted
-_MEMORY = 0.5  # of the past in the running mean of the server's times
-_OFTEN_S = 0.02  # between two looks whether there is room for a chunk
-_GRACE_S = 0.1  # pictures so late are shown at once, and the next in time again
-_CATCH_UP = 0.1  # of the time at rest is left out until no latency is left that a slow server added
 _STEPS_TO_IDLE = 2  # frames
-LOOK_AHEAD_S = (timeline.live_end(LEAD) - LEAD * FRAME) / timeline.SAMPLE_RATE
-
-
-@dataclass(frozen=True)
-class Live:
-    """How a session runs.
-
-    The time from a sample to its frame is LOOK_AHEAD_S (0.4525 s, which the models need) + (chunk - 1) / 25
-    + margin_s + jitter_s: 0.87 s as they stand.
-
-    Attributes:
-        rate: Hz of the sound; a multiple of 25.
-        channels: of the sound.
-        chunk: frames a request.
-        margin_s: a chunk is asked for so long before it is due, or as soon as its sound is there.
-        jitter_s: the sound may come so unevenly.
-        stall_s: so long picture and sound wait, all in all, for a server that is late; that adds to the
-            latency until the avatar rests again. A server that is slower still costs pictures.
-        queue_s: sound that may wait for its turn; `feed` waits beyond.
-        patience_s: without an answer from the server for so long, the session ends with the server's error.
-        idle_mb: pictures of the resting avatar that are kept.
-    """
-
-    rate: int = timeline.SAMPLE_RATE
-    channels: int = 1
-    chunk: int = 5
-    margin_s: float = 0.2
-    jitter_s: float = 0.06
-    stall_s: float = 1.0
-    queue_s: float = 30.0
-    patience_s: float = 15.0
-    idle_mb: int = 64
-
-    @property
-    def latency_s(self) -> float:
-        """From a sample to its frame, for sound that comes evenly."""
-        return LOOK_AHEAD_S + (self.chunk - 1) / FPS + self.margin_s + self.jitter_s
+_OFTEN_S = 0.02  # between two looks whether there is room for a chunk
 
 
 @dataclass(frozen=True)
@@ -137,10 +95,7 @@ class LiveSession:
         self._chunks: deque[_Chunk] = deque()
         self._current: _Chunk | None = None
         self._under_way: set[asyncio.Task[Any]] = set()
-        self._begun_at: float | None = None  # when frame 0 was due
-        self._answered_at = self._added_s = self._usual_s = 0.0
-        # Pictures of a chunk that are asked for; with all of them, chunks under way beyond the first.
-        self._level = self._most = live.chunk + _IN_FLIGHT - 1
+        self._pace = Pace(live)
         self._finished = self._closed = self._short = False
         self._changed, self._room = asyncio.Event(), asyncio.Event()
 
@@ -178,7 +133,7 @@ class LiveSession:
                 await self._room.wait()
             self._refuse_if_over()
             now = time.monotonic()
-            self._audio.feed(block[begin : begin + self.live.rate], now, self._earliest(now))
+            self._audio.feed(block[begin : begin + self.live.rate], now, self._pace.earliest(now))
             self._changed.set()
 
     def finish(self) -> None:
@@ -226,15 +181,16 @@ class LiveSession:
         Raises:
             ServerError: a request was refused, or no picture came for `patience_s`.
         """
-        if self._begun_at is not None:
+        if self._pace.begun_at is not None:
             raise InputError("the frames of a session can be taken once")
         await self._idle.run(self._phase, self._count(self._phase))
-        self._begun_at = self._answered_at = time.monotonic() + self.live.margin_s
+        self._pace.begin(time.monotonic())
         while (chunk := await self._next_chunk()) is not None:
             self._current = chunk
             made = await self._pictures(chunk)
             while self._at < chunk.end and not self._closed:
-                if not await self._until(self._due(self._at), lambda c=chunk: self._at >= c.end):  # type: ignore[misc]
+                due = self._pace.due(self._at)
+                if not await self._until(due, lambda c=chunk: self._at >= c.end):  # type: ignore[misc]
                     yield self._frame(chunk, made)
 
     def _frame(self, chunk: _Chunk, made: list[Any]) -> LiveFrame:
@@ -245,22 +201,12 @@ class LiveSession:
             time.monotonic(), self._audio.arrived(at), held=picture is None, idle=chunk.idle
         )
         self._at += 1
-        if chunk.idle and self._added_s > 0:
-            self._delay(-min(self._added_s, _CATCH_UP / FPS))
-        oldest, _ = timeline.sample_range(timeline.LIVE, self._planned + LEAD, 1)
+        if chunk.idle:
+            self._pace.rested()
+        oldest, _ = timeline.sample_range(timeline.LIVE, self._at + LEAD, 1)
         self._audio.forget(self._at, oldest)
         self._room.set()
         return LiveFrame(at, picture, sound, chunk.idle, (chunk.phase + n) % self._period)
-
-    def _due(self, frame: int) -> float:
-        return (self._begun_at or 0.0) + frame / FPS
-
-    def _earliest(self, now: float) -> int:
-        """The server's sample at which sound that comes from now on, evenly, is always in time."""
-        if self._begun_at is None:
-            return 0
-        ahead = now - self._begun_at + self.live.margin_s + self.live.jitter_s + LOOK_AHEAD_S
-        return int(ahead * timeline.SAMPLE_RATE) + (LEAD + self.live.chunk - 1) * FRAME
 
     def _count(self, phase: int) -> int:
         """Frames from a place in the motion to the end of its chunk.
@@ -276,19 +222,19 @@ class LiveSession:
                 return self._chunks.popleft()
             if self._finished and self._planned >= self._audio.frames:
                 return None
-            await self._until(self._due(self._planned), lambda: bool(self._chunks))
+            await self._until(self._pace.due(self._planned), lambda: bool(self._chunks))
         return None
 
     async def _pictures(self, chunk: _Chunk) -> list[Any]:
         """A chunk's pictures; none if they are not there in time."""
-        task, latest = chunk.task, self._due(chunk.start) + _GRACE_S + self._may_wait_s
+        task = chunk.task
         if task is None:
             return self._none_came(None)
-        await self._until(latest, lambda: task.done() or not chunk.count)
+        await self._until(self._pace.latest(chunk.start), lambda: task.done() or not chunk.count)
         if not chunk.count:
             return []
         if not task.done():
-            self._level = max(1, self._level - 2)
+            self._pace.missed()
             return self._none_came(None)
         try:
             made = task.result()
@@ -296,24 +242,11 @@ class LiveSession:
             raise
         except ServerError as e:
             return self._none_came(e)
-        late_s = time.monotonic() - self._due(chunk.start)
-        if late_s > _GRACE_S:
-            self._delay(late_s)
-        else:
-            self._level = min(self._most, self._level + 1)
+        self._pace.came(chunk.start, time.monotonic())
         return made
 
-    @property
-    def _may_wait_s(self) -> float:
-        return max(0.0, self.live.stall_s - self._added_s)
-
-    def _delay(self, seconds: float) -> None:
-        """Move all that is to come."""
-        self._begun_at = (self._begun_at or 0.0) + seconds
-        self._added_s += seconds
-
     def _none_came(self, error: ServerError | None) -> list[Any]:
-        silent_s = time.monotonic() - self._answered_at
+        silent_s = self._pace.silent_s(time.monotonic())
         if silent_s > self.live.patience_s:
             raise error or ServerError(f"no picture came from the server for {silent_s:.0f} s")
         return []
@@ -329,7 +262,7 @@ class LiveSession:
             now = time.monotonic()
             if now >= when:
                 return ended()
-            wake = max(self._due(self._planned) - self.live.margin_s, now + _OFTEN_S)
+            wake = max(self._pace.ask_at(self._planned), now + _OFTEN_S)
             self._changed.clear()
             with suppress(asyncio.TimeoutError, TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), min(when, wake) - now)
@@ -337,8 +270,7 @@ class LiveSession:
 
     def _launch(self) -> None:
         """Ask for every chunk whose sound is there or whose time has come."""
-        ahead = _AHEAD * self.live.chunk + int(self._added_s * FPS)
-        while self._begun_at is not None and self._planned - self._at <= ahead:
+        while self._pace.begun_at is not None and self._planned - self._at <= self._pace.ahead:
             now, start = time.monotonic(), self._planned
             count = 1 if self._short else self._count(self._phase)
             if self._finished:
@@ -347,7 +279,7 @@ class LiveSession:
                     return
             need = timeline.live_end(start + LEAD + count - 1)
             if not self._audio.has(need):
-                if not self._finished and now < self._due(start) - self.live.margin_s:
+                if not self._finished and now < self._pace.ask_at(start):
                     return
                 self._audio.fill_to(need)
             begin, end = timeline.sample_range(timeline.LIVE, start + LEAD, count)
@@ -356,26 +288,15 @@ class LiveSession:
             task = None
             if idle:
                 task = self._task(self._idle.run(self._phase, count))
-            elif (wanted := self._in_time(start, count, now)) > 0:
+            elif wanted := self._pace.in_time(start, count, now, len(self._under_way)):
                 task = self._task(self._ask(samples, begin, start + LEAD, wanted, self._phase))
                 self._idle.prefetch((self._phase + count) % self._period)
-            elif self._under_way and now < self._due(start):
+            elif self._under_way and now < self._pace.due(start):
                 return  # room may come
             self._chunks.append(_Chunk(start, count, self._phase, idle, task))
             self._planned += count
             self._phase = (self._phase + count) % self._period
             self._short = False
-
-    def _in_time(self, start: int, count: int, now: float) -> int:
-        """How many of a chunk's pictures to ask for now; 0 if it is better left out.
-
-        A server that is too slow is asked for as many as it can make, not for all of them late.
-        """
-        left = self._due(start) + _GRACE_S + self._may_wait_s - now
-        longest = self.live.margin_s + self._added_s + _GRACE_S + self._may_wait_s
-        if len(self._under_way) >= max(1, 1 + self._level - self.live.chunk):
-            return 0
-        return min(count, self._level) if left >= min(self._usual_s, 0.8 * longest) else 0
 
     def _task(self, work: Any) -> asyncio.Task[list[Any]]:
         task = asyncio.create_task(work)
@@ -396,9 +317,8 @@ class LiveSession:
         asked = question(self._avatar, self._plan, samples, begin, frame, count, phase)
         begun = time.monotonic()
         answer = await self._transport.infer(asked, self._plan.timeout_s)
-        took = time.monotonic() - begun
-        self._usual_s = _MEMORY * (self._usual_s or took) + (1 - _MEMORY) * took
-        self._answered_at = time.monotonic()
+        now = time.monotonic()
+        self._pace.answered(now, now - begun)
         return pictures(self._plan, np.asarray(answer))
 
     def _refuse_if_over(self) -> None:
@@ -406,4 +326,4 @@ class LiveSession:
             raise InputError("the session takes no more sound: it was finished or closed")
 
 
-__all__ = ["LOOK_AHEAD_S", "Live", "LiveFrame", "LiveSession"]
+__all__ = ["Live", "LiveFrame", "LiveSession"]

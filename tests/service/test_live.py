@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,8 +31,8 @@ from triton import Triton, frames_made, speech
 LEAD = 16  # frames of silence before the session's own beginning
 RAW = Plan(output="FRAMES", timeout_s=10.0)
 PERIOD = 18  # frames of a time round of the toy avatar, which has ten
-# Tests share the cores with a server that others use: more time for a chunk than a caller would give.
-CALM = Live(margin_s=0.6, jitter_s=0.3)
+# However slow the machine, picture and sound wait for the server, and no picture is left out.
+CALM = Live(margin_s=0.6, jitter_s=0.3, stall_s=1000.0, patience_s=60.0)
 
 
 async def paced(session: LiveSession, wave: np.ndarray, block_s: float = 0.02) -> None:
@@ -60,7 +61,7 @@ def session_of(
             async for frame in session:
                 frames.append(frame)
             await acting
-            assert not session._under_way
+        assert not session._under_way
         return frames, session
 
     return asyncio.run(run())
@@ -101,12 +102,12 @@ def test_pictures_belong_to_the_sound(server: Server) -> None:
     at = int(np.argmax(sound != 0)) - int(np.argmax(wave != 0))
     assert np.array_equal(sound[at : at + len(wave)], wave), "not a sample is lost or put in"
     assert_together(server, frames)
-    assert session.report.held <= len(frames) // 5
+    assert not session.report.held
     assert frames[0].idle
     assert not frames[-3].idle
-    latency = session.report.latency_s(50)
+    latency = session.report.latency_s(5)
     assert latency is not None
-    assert abs(latency - session.live.latency_s) < 0.3
+    assert latency > 0.4525 + 0.16, "that much the models and the chunks ask for"
 
 
 def test_a_burst_plays_at_once_and_whole(server: Server) -> None:
@@ -115,7 +116,7 @@ def test_a_burst_plays_at_once_and_whole(server: Server) -> None:
     plan = Plan(output="FRAMES", pose_offset=7, timeout_s=10.0)
 
     async def run() -> list[LiveFrame]:
-        live = Live(rate=24000, channels=2, margin_s=1.0)
+        live = replace(CALM, rate=24000, channels=2)
         async with (
             AsyncLipSyncClient(server.grpc_url) as client,
             client.live("toy", plan, live) as session,
@@ -129,6 +130,7 @@ def test_a_burst_plays_at_once_and_whole(server: Server) -> None:
     sound = np.concatenate([f.sound for f in frames])
     assert sound.shape == (48000, 2)
     assert np.abs(sound - wave).max() < 1e-4
+    assert all(f.picture is not None for f in frames)
     assert [f.pose for f in frames] == [(7 + i) % PERIOD for i in range(50)]
 
 
@@ -176,7 +178,7 @@ def test_an_interruption_is_seen_within_two_frames(server: Server) -> None:
         resting = [f for f in after if f.idle]
         assert len(resting) >= 10
         assert not any(f.sound.any() for f in resting)
-        assert sum(f.picture is None for f in resting) <= 5
+        assert all(f.picture is not None for f in resting)
         for frame in resting:
             if frame.picture is not None:
                 asked = {"first": LEAD, "count": 1, "pose": frame.pose - LEAD}
@@ -195,7 +197,7 @@ def test_a_server_that_stands_still_costs_pictures_never_time(
         family = [psutil.Process(own.pid), *psutil.Process(own.pid).children(recursive=True)]
 
         async def act(session: LiveSession, frames: list[LiveFrame]) -> None:
-            feeding = asyncio.create_task(paced(session, speech(6.0)))
+            feeding = asyncio.create_task(paced(session, speech(8.0)))
             while len(frames) < 30:
                 await asyncio.sleep(0.02)
             for process in family:
@@ -206,13 +208,13 @@ def test_a_server_that_stands_still_costs_pictures_never_time(
             await feeding
             session.finish()
 
-        live = Live(margin_s=0.6, jitter_s=0.3, stall_s=0.5)
+        live = replace(CALM, stall_s=0.5)
         frames, session = session_of(own, act, live)
-        assert 20 <= session.report.held <= 110
+        assert session.report.held >= 20
         assert frames[-1].index == len(frames) - 1
-        assert session.report.longest_gap_s < 0.5 + 1.0
-        assert session.report.seconds < len(frames) / 25 + 0.5 + 1.0
-        assert any(f.picture is not None for f in frames[-25:]), "it recovers"
+        assert session.report.seconds < len(frames) / 25 + 0.5 + 5.0
+        dark = max(n for n, f in enumerate(frames) if n < 150 and f.picture is None)
+        assert any(f.picture is not None for f in frames[dark:]), "it recovers"
         assert_together(own, frames)
 
 
@@ -299,7 +301,7 @@ def test_bad_settings_are_refused(server: Server) -> None:
 def test_a_server_that_is_gone_ends_the_session(toy_repository: Any) -> None:
     own = Server(toy_repository)
     own.__enter__()
-    live = Live(margin_s=0.6, patience_s=1.0)
+    live = Live(patience_s=2.0)
 
     async def act(session: LiveSession, frames: list[LiveFrame]) -> None:
         await session.feed(speech(20.0))
@@ -307,10 +309,8 @@ def test_a_server_that_is_gone_ends_the_session(toy_repository: Any) -> None:
             await asyncio.sleep(0.02)
         await asyncio.to_thread(own.stop)
 
-    begun = time.monotonic()
     with pytest.raises(ServerError):
         session_of(own, act, live)
-    assert time.monotonic() - begun < 40
 
 
 def test_sessions_that_end_leave_nothing(server: Server) -> None:
