@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import socket
 from dataclasses import dataclass
@@ -53,6 +54,8 @@ TRUE_SHAPES = {
     "mel": (2, 1, 80, 16), "embedding": (3, 512), "index": (2, 16), "pose": (2, 1), "audio": (2, 32, 16, 16),
     "PATCH": (2, 320, 320, 3), "POSE": (2, 1),
 }  # fmt: skip
+SIZES = (0, 1, 2, 3, 16, 64)
+MOST_ELEMENTS = 2**20
 NUMBERS = (0, 1, -1, 8, 31, 32, 33, 640, 10**6, 2**31 - 1, 2**31, 2**62, 2**63 - 1, -(2**63))
 WORDS = (
     b"toy",
@@ -166,7 +169,9 @@ class Fuzzer:
             {
                 "name": t.name,
                 "datatype": t.kind,
-                "shape": [min(size, 64) for size in t.shape[:3]],
+                "shape": [*t.shape]
+                if t.shape == t.array.shape
+                else [min(n, 64) for n in t.shape[:3]],
                 "data": [str(x) for x in t.array.ravel()[:200]]
                 if t.kind == "BYTES"
                 else np.nan_to_num(t.array.ravel()[:5000].astype(np.float64)).tolist(),
@@ -237,9 +242,9 @@ class Fuzzer:
         if name == "AUDIO":
             shape = (self.chance.choice((0, 1, 199, 3000, 6400, 20_000, 100_000)),)
         if self._maybe(0.15):
-            shape = tuple(
-                self.chance.choice((0, 1, 2, 3, 16, 64)) for _ in range(self.chance.randint(0, 5))
-            )
+            shape = tuple(self.chance.choice(SIZES) for _ in range(self.chance.randint(0, 5)))
+            while math.prod(shape) > MOST_ELEMENTS:
+                shape = shape[1:]
         array = self._array(kind, shape)
         data = array.tobytes()
         if kind == "BYTES":
