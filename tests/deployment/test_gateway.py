@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import json
+import re
 import secrets
 import struct
 import threading
@@ -20,7 +21,8 @@ from callers import Caller
 from collector import Collector
 from conftest import TOKENS
 from lipsync_client import LipSyncClient, NotAllowed, Plan
-from replicas import Gateway, Replica, wait_until
+from lipsync_embedded._wheel import find_wheel
+from replicas import ROOT, Gateway, Replica, wait_until
 from service.triton import PROTOCOLS, Triton, slice_request, speech
 
 MIB = 2**20
@@ -33,6 +35,46 @@ CLOSED_GRPC = [
     "SystemSharedMemoryStatus", "SystemSharedMemoryRegister", "SystemSharedMemoryUnregister",
     "CudaSharedMemoryStatus", "CudaSharedMemoryRegister", "CudaSharedMemoryUnregister", "ModelStreamInfer",
 ]  # fmt: skip
+# Every pattern of a path in tritonserver's HTTP front ends, and what it stands for.
+MODEL_PATHS = [
+    f"/v2/models/toy{version}{end}"
+    for version in ("", "/versions/1")
+    for end in (
+        "", "/infer", "/generate", "/generate_stream", "/ready", "/config", "/stats", "/trace/setting",
+    )
+]  # fmt: skip
+TRITON_HTTP = {
+    "/v2": ["/v2"],
+    "/v2(?:/health/(live|ready))?": ["/v2/health/live", "/v2/health/ready"],
+    "/v2/models/([^/]+)(?:/versions/([0-9]+))?(?:/(infer|generate|generate_stream|ready|config|stats"
+    "|trace/setting))?": MODEL_PATHS,
+    "/v2/models/stats": ["/v2/models/stats"],
+    "/v2/repository(?:/([^/]+))?/(index|models/([^/]+)/(load|unload))": [
+        f"/v2/repository{name}/{end}"
+        for name in ("", "/models")
+        for end in ("index", "models/toy/load", "models/toy/unload")
+    ],
+    **{
+        f"/v2/{kind}sharedmemory(?:/region/([^/]+))?/(status|register|unregister)": [
+            f"/v2/{kind}sharedmemory{region}/{end}"
+            for region in ("", "/region/x")
+            for end in ("status", "register", "unregister")
+        ]
+        for kind in ("system", "cuda")
+    },
+    "/v2/trace/setting": ["/v2/trace/setting"],
+    "/v2/logging": ["/v2/logging"],
+    "/metrics/?": ["/metrics"],
+}
+OPEN_HTTP = {
+    ("GET", "/v2"), ("GET", "/v2/health/live"), ("GET", "/v2/health/ready"),
+    ("POST", "/v2/repository/index"),
+    *(
+        (method, f"/v2/models/toy{version}{end}")
+        for version in ("", "/versions/1")
+        for method, end in (("GET", ""), ("GET", "/config"), ("GET", "/ready"), ("POST", "/infer"))
+    ),
+}  # fmt: skip
 CLOSED_HTTP = [
     ("POST", "/v2/repository/models/toy/load"),
     ("POST", "/v2/repository/models/toy/unload"),
@@ -139,6 +181,28 @@ def test_what_is_open(anna: Caller) -> None:
     assert status == 200
     assert "toy" in [entry["name"] for entry in json.loads(body)]
     assert anna.https("GET", "/v2/models/toy/config")[0] == 200
+
+
+def test_a_scan_of_every_endpoint_finds_open_what_the_page_says(anna: Caller) -> None:
+    """The list is the binary's own, and the page names each that is open."""
+    binary = find_wheel().binary.read_bytes()
+    found = set(re.findall(rb"(?<=\0)/(?:v2|metrics)[!-~]*(?=\0)", binary))
+    assert {text.decode() for text in found} == set(TRITON_HTTP)
+    for pattern, paths in TRITON_HTTP.items():
+        assert all(re.fullmatch(pattern, path) for path in paths)
+    scanned = {
+        (method, path): anna.https(method, path, b"{}" if method == "POST" else None)[0]
+        for paths in TRITON_HTTP.values()
+        for path in paths
+        for method in ("GET", "POST", "PUT", "DELETE")
+    }
+    assert {endpoint for endpoint, status in scanned.items() if status != 403} == OPEN_HTTP
+    closed = grpc.StatusCode.PERMISSION_DENIED
+    assert [m for m in OPEN_GRPC + CLOSED_GRPC if anna.grpc_status(m) != closed] == OPEN_GRPC
+    page = (ROOT / "docs/security.md").read_text()
+    table = page.split("## What is open")[1].split("##")[0]
+    named = [f"{m} {p.replace('toy', 'NAME')}" for m, p in OPEN_HTTP if "/versions/" not in p]
+    assert [name for name in [*named, *OPEN_GRPC] if f"`{name}`" not in table] == []
 
 
 def test_oversize_bodies_are_refused(anna: Caller) -> None:
