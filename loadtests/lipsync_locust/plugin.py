@@ -75,7 +75,8 @@ class Plugin:
         summary.server_note = self._server_note
         if self._before is not None:
             try:
-                after = self._after or self._read()
+                # After the end never again: a server that hangs would cost its time-out each time.
+                after = self._read() if self._ended is None else self._after
                 with_server(summary, difference(self._before, after) if after else [])
             except ValueError as e:
                 summary.server_note = str(e)
