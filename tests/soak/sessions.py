@@ -14,14 +14,17 @@ from urllib.parse import urlsplit
 
 from lipsync_client import AsyncLipSyncClient, Plan
 
+# As a live session asks; the time is for busy machines.
+PLAN = Plan(chunk=8, in_flight=1, timeout_s=1200.0)
+
 
 async def session(kind: str, url: str, clip: str, ready: asyncio.Event) -> None:
     async with AsyncLipSyncClient(url) as client:
         while True:
             chunks = (
-                client.stream(clip, "toy")
+                client.stream(clip, "toy", PLAN)
                 if kind == "stream"
-                else client.render(clip, "toy", Plan(chunk=8))
+                else client.render(clip, "toy", PLAN)
             )
             async for _ in chunks:
                 ready.set()

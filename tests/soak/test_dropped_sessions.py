@@ -16,7 +16,7 @@ import soundfile
 from lipsync_embedded import Server
 from triton import Triton, processes, shared_memory, speech
 
-KINDS = ("stream", "grpc", "stream", "http", "unread")
+KINDS = ("stream", "grpc", "http", "grpc", "unread")
 TOGETHER = 10  # sessions of one process
 AT_ONCE = 2  # processes
 
