@@ -41,7 +41,8 @@ Parameters = dict[str, str | int | bool]
 _INT32_MAX = 2**31 - 1
 _READY_TIMEOUT_S = 10.0
 _PORTS = {"grpc": 8001, "grpcs": 8443, "http": 8000, "https": 8443}  # Triton's, and the gateway's
-_STUB_GONE = "is not healthy"  # what Triton says of a Python model whose process has died
+# What Triton says of a Python model whose process has died, and within a stream while it stops.
+_GONE = ("is not healthy", "server not ready")
 # A client that passes channel arguments gets none of tritonclient's own, so the size limits stand here.
 _CHANNEL = [
     ("grpc.max_send_message_length", _INT32_MAX),
@@ -212,9 +213,11 @@ class _Base:
             )
         if status == "PERMISSION_DENIED" or http_status == "403":
             return NotAllowed(f"{self.url} does not let callers do this: {message}")
+        if any(sign in said for sign in _GONE):
+            return self._gone(message)
         if "unknown model" in said or "not ready" in said:
             return UnknownAvatar(f"{self.url}: {message}; `lipsync-client avatars` lists them")
-        if status in ("UNAVAILABLE", "CANCELLED") or http_status == "502" or _STUB_GONE in said:
+        if status in ("UNAVAILABLE", "CANCELLED") or http_status == "502":
             return self._gone(message)
         if status == "DEADLINE_EXCEEDED" or http_status == "504":
             return ServerTimeout(f"{self.url} did not answer in time: {message}")

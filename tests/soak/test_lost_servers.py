@@ -39,7 +39,7 @@ def render(urls: str, clip: Path, output: Path) -> tuple[bytes, float]:
 
 
 class Victim:
-    """The second server: killed, it is replaced; stopped, it goes on."""
+    """The second server: killed, it is replaced; stopped, it goes on if it can."""
 
     def __init__(self, repository: Path, how: str) -> None:
         self._repository, self._how = repository, how
@@ -50,14 +50,20 @@ class Victim:
         if self._server is not None and self._how == "stopped":
             for process in family(self._server):
                 process.resume()
-        else:
-            self.stop()
-            self._server = Server(self._repository, models=["toy"], startup_timeout_s=300)
-            self._server.start()
-            self._segments = shared_memory(processes(self._server))
-        with LipSyncClient(self._server.grpc_url) as client:
-            assert client.health()["toy"]
+            # Triton may take its Python models for dead when it goes on before they do.
+            if self._answers(self._server):
+                return self._server
+        self.stop()
+        self._server = Server(self._repository, models=["toy"], startup_timeout_s=300)
+        self._server.start()
+        self._segments = shared_memory(processes(self._server))
+        assert self._answers(self._server)
         return self._server
+
+    @staticmethod
+    def _answers(server: Server) -> bool:
+        with LipSyncClient(server.grpc_url) as client:
+            return client.health()["toy"]
 
     def stop(self) -> None:
         if self._server is None:
