@@ -1,7 +1,7 @@
 """Sound in as it comes, pictures and sound out at 25 a second, until the sound ends.
 
-Here a file is spoken at the pace of life; a microphone or a speech synthesiser does as well. Without sound the
-avatar rests, its mouth closed.
+Here a file is spoken at the pace of life; a microphone or a speech synthesiser does as well. Without sound
+the avatar rests, its mouth closed.
 
     python examples/library/live.py grpc://127.0.0.1:8001 examples/speech.wav demo
 """
@@ -31,7 +31,9 @@ async def main() -> None:
     ):
         talking = asyncio.create_task(talk(session))
         shown = 0
-        async for frame in session:  # frame.sound goes with frame.picture; None: the last one stands
+        async for (
+            frame
+        ) in session:  # frame.sound goes with frame.picture; None: the last one stands
             shown += frame.picture is not None
         await talking
     print(f"{session.report.frames} frames, {shown} pictures; latency {live.latency_s:.2f} s")

@@ -338,6 +338,21 @@ def test_with_mutual_tls_a_valid_certificate_is_needed_too(
         gateway.close()
 
 
+def test_frames_over_grpc_alone(replicas: list[Replica], gateway_folder: Path) -> None:
+    gateway = Gateway(gateway_folder / "grpc_only", replicas, TOKENS, grpc_only=True)
+    caller = Caller(gateway.address, gateway_folder / "ca.pem", TOKENS["anna"])
+    try:
+        wait_until("both replicas are in", lambda: gateway.up() == 2)
+        tensors = {"AUDIO": speech(1.0), "FRAME_COUNT": np.array([2], np.int64)}
+        assert caller.frames("grpc", "toy", tensors, "JPEG").shape == (2, 1)
+        status, body = caller.https("POST", "/v2/models/toy/infer", b"{}")
+        assert (status, body) == (403, b"frames are asked for over gRPC here\n")
+        assert caller.https("GET", "/v2/models/toy/ready")[0] == 200
+    finally:
+        caller.close()
+        gateway.close()
+
+
 @pytest.mark.parametrize("scheme", ["grpcs", "https"])
 def test_the_client_renders_through_it(
     anna: Caller, gateway: Gateway, gateway_folder: Path, replicas: list[Replica], scheme: str

@@ -71,8 +71,17 @@ def ill_treat(server: Server, how: str) -> None:
             process.kill()
 
 
-@pytest.mark.parametrize("how", ["killed", "stopped", "loses a stub"])
-@pytest.mark.parametrize("protocol", ["grpc", "http"])
+@pytest.mark.parametrize(
+    ("protocol", "how"),
+    [
+        ("grpc", "killed"),
+        ("grpc", "stopped"),
+        ("grpc", "loses a stub"),
+        ("http", "killed"),
+        pytest.param("http", "stopped", marks=pytest.mark.soak),
+        pytest.param("http", "loses a stub", marks=pytest.mark.soak),
+    ],
+)
 def test_a_replica_that_fails_loses_nothing(
     server: Server, other: Server, clip: Path, undisturbed: list[bytes], how: str, protocol: str
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 OUTPUTS = ("FRAMES", "JPEG", "H264")
 
@@ -15,7 +16,7 @@ _SAMPLES_A_FRAME = 640
 _BEFORE, _AFTER = 7_000, 8_000  # samples
 
 
-CAUSES = ("empty", "not_finite", "name", "full", "avatar")
+CAUSES = ("empty", "not_finite", "name", "full", "avatar", "option")
 
 
 class StreamError(ValueError):
@@ -64,6 +65,21 @@ def check_avatar(name: str) -> str:
             f"AVATAR must be the name of an avatar: letters, digits, - and _; got {name[:60]!r}"
         )
     return name
+
+
+def check_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
+    """A request's parameters, if a request to an avatar can carry them.
+
+    Raises:
+        StreamError: a number with a fraction, which Triton's Python models cannot hand on.
+    """
+    for name, value in parameters.items():
+        if not isinstance(value, bool | int | str):
+            raise StreamError(
+                f"parameter {name[:60]} must be an integer, a string or a boolean, got {value!r}",
+                "option",
+            )
+    return parameters
 
 
 def check_output(name: str) -> str:

@@ -73,7 +73,7 @@ class TritonPythonModel:
         output = core.check_output(_text(request, "OUTPUT", "H264"))
         offset = pb_utils.get_input_tensor_by_name(request, "POSE_OFFSET")
         pose = np.zeros(1, np.int64) if offset is None else offset.as_numpy()
-        parameters = json.loads(request.parameters() or "{}")
+        parameters = core.check_parameters(json.loads(request.parameters() or "{}"))
 
         async def ask(piece: core.Slice) -> Any:
             numbers = {
