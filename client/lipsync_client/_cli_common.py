@@ -76,9 +76,16 @@ def url_option(command: Callable[..., Any]) -> Callable[..., Any]:
 def run(connection: Connection, work: Callable[[AsyncLipSyncClient], Any]) -> Any:
     """Do some work with a client, in an event loop of its own."""
 
+    trace = {
+        k: os.environ[k.upper()] for k in ("traceparent", "tracestate") if k.upper() in os.environ
+    }
+
     async def call() -> Any:
         async with AsyncLipSyncClient(
-            connection.url or "", token=connection.token, ca_file=connection.ca_file
+            connection.url or "",
+            token=connection.token,
+            ca_file=connection.ca_file,
+            headers=lambda: trace,
         ) as client:
             return await work(client)
 

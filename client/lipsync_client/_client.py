@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +68,8 @@ class AsyncLipSyncClient:
         token: for a gateway that asks for one.
         ca_file: PEM of who signed its certificate, if not one this machine trusts.
         patience_s: how long to wait for a server to come back when all are lost in the middle of a render.
+        headers: called for each request for frames; what it gives goes along as HTTP headers or gRPC
+            metadata, such as W3C's traceparent (OpenTelemetry's `inject` makes one).
 
     Example:
         async with AsyncLipSyncClient("grpc://127.0.0.1:8001") as client:
@@ -81,8 +83,10 @@ class AsyncLipSyncClient:
         token: str | None = None,
         ca_file: str | Path | None = None,
         patience_s: float = 5.0,
+        headers: Callable[[], Mapping[str, str]] | None = None,
     ) -> None:
-        self._url, self._access, self._patience_s = url, Access(token, ca_file), patience_s
+        self._url, self._patience_s = url, patience_s
+        self._access = Access(token, ca_file, more=headers)
         self._transport: Any = None
 
     async def __aenter__(self) -> AsyncLipSyncClient:
@@ -275,8 +279,11 @@ class LipSyncClient:
         token: str | None = None,
         ca_file: str | Path | None = None,
         patience_s: float = 5.0,
+        headers: Callable[[], Mapping[str, str]] | None = None,
     ) -> None:
-        self._async = AsyncLipSyncClient(url, token=token, ca_file=ca_file, patience_s=patience_s)
+        self._async = AsyncLipSyncClient(
+            url, token=token, ca_file=ca_file, patience_s=patience_s, headers=headers
+        )
 
     def __enter__(self) -> LipSyncClient:
         self._context = start_blocking_portal()

@@ -6,7 +6,7 @@ import asyncio
 import json
 import secrets
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -59,11 +59,13 @@ class Access:
         token: sent as `Authorization: Bearer TOKEN`.
         ca_file: PEM of who signed the gateway's certificate, if not one this machine trusts.
         name: of this client, the same at all servers; the requests' ids in their logs begin with it.
+        more: headers for a request, asked for each; such as W3C's traceparent.
     """
 
     token: str | None = field(default=None, repr=False)
     ca_file: str | Path | None = None
     name: str = field(default_factory=lambda: secrets.token_hex(4))
+    more: Callable[[], Mapping[str, str]] | None = None
 
     @property
     def headers(self) -> dict[str, str]:
@@ -135,7 +137,7 @@ class _Base:
         self.url = url
         self._client = client
         self._headers = access.headers
-        self._name = access.name
+        self._name, self._more = access.name, access.more
         self._answered = False
 
     async def infer(self, question: Question, timeout_s: float) -> Tensor:
@@ -150,7 +152,7 @@ class _Base:
             outputs=[self._module.InferRequestedOutput(question.output)],
             request_id=self._request_id(question),
             parameters=question.parameters or None,
-            headers=self._headers,
+            headers=self._headers_for(question),
         )
         return self._array(await self._call(call, timeout_s), question, question.output)
 
@@ -165,6 +167,11 @@ class _Base:
     def _request_id(self, question: Question) -> str:
         """Who asks and for which frame, for the servers' logs: 6b1f09c2-40."""
         return f"{self._name}-{int(question.inputs.get('FRAME_START', np.zeros(1))[0])}"
+
+    def _headers_for(self, question: Question) -> dict[str, str]:
+        """The id for the gateway's log, where no tensors are read, and what the caller wants to go along."""
+        more = {} if self._more is None else dict(self._more())
+        return {**more, "lipsync-request": self._request_id(question), **self._headers}
 
     def _array(self, result: Any, question: Question, output: str) -> Tensor:
         array = result.as_numpy(output)

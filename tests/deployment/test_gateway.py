@@ -353,6 +353,21 @@ def test_frames_over_grpc_alone(replicas: list[Replica], gateway_folder: Path) -
         gateway.close()
 
 
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_the_client_hands_a_trace_on(
+    replicas: list[Replica], collector: Collector, gateway_folder: Path, protocol: str
+) -> None:
+    server = replicas[0].server
+    assert server is not None
+    soundfile.write(gateway_folder / "traced.wav", speech(0.5), 16_000)
+    trace = secrets.token_hex(16)
+    url = server.grpc_url if protocol == "grpc" else server.http_url
+    header = {"traceparent": f"00-{trace}-{secrets.token_hex(8)}-01"}
+    with LipSyncClient(url, headers=lambda: header) as client:
+        assert list(client.render(gateway_folder / "traced.wav", "toy"))
+    wait_until("its trace is there", lambda: bool(collector.trace(trace)), 10)
+
+
 @pytest.mark.parametrize("scheme", ["grpcs", "https"])
 def test_the_client_renders_through_it(
     anna: Caller, gateway: Gateway, gateway_folder: Path, replicas: list[Replica], scheme: str
@@ -367,6 +382,9 @@ def test_the_client_renders_through_it(
     soundfile.write(gateway_folder / "clip.wav", speech(3.0), 16_000)
     url = f"{scheme}://{gateway.address}"
     assert jpegs(url, TOKENS["anna"]) == jpegs(replicas[0].server.grpc_url)
+    log = (gateway_folder / "plain/haproxy.log").read_text().splitlines()
+    said = [json.loads(line)["said"] for line in log if "/ModelInfer" in line or "/infer" in line]
+    assert any(re.fullmatch(r"[0-9a-f]{8}-8", name or "") for name in said), "the second chunk"
     for wrong in (None, "token-of-nobody"):
         with pytest.raises(NotAllowed, match="wants a token it knows"):
             jpegs(url, wrong)
