@@ -37,6 +37,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str]:
     return run(tmp_path_factory.mktemp("gpu") / "bench.json", "--provider", "cpu")
 
 
+@pytest.mark.soak
 def test_every_section_is_there(ran: tuple[dict[str, Any], str]) -> None:
     sections = ran[0]["sections"]
     assert {name: s["status"] for name, s in sections.items()} == {
@@ -58,6 +59,7 @@ def test_every_section_is_there(ran: tuple[dict[str, Any], str]) -> None:
         assert sections[name]["figures"]["skipped"][0]["precision"] == "tf32"
 
 
+@pytest.mark.soak
 def test_compiled_draws_the_plain_networks_pixels(ran: tuple[dict[str, Any], str]) -> None:
     found = ran[0]["sections"]["compiled"]["figures"]["against_plain"]
     assert found["most_levels_apart"] <= 1
@@ -65,6 +67,7 @@ def test_compiled_draws_the_plain_networks_pixels(ran: tuple[dict[str, Any], str
     assert found["levels_std"] > 5  # there is something to see
 
 
+@pytest.mark.soak
 def test_bytes_a_frame(ran: tuple[dict[str, Any], str]) -> None:
     figures = {name: ran[0]["sections"][name]["figures"] for name in ("plain", "compiled")}
     audio = 32 * 16 * 16 * 4
@@ -75,6 +78,7 @@ def test_bytes_a_frame(ran: tuple[dict[str, Any], str]) -> None:
     assert figures["compiled"]["bytes_a_frame"] == {"in": 8 + audio, "out": 307_200}
 
 
+@pytest.mark.soak
 def test_service_makes_all_frames(ran: tuple[dict[str, Any], str]) -> None:
     figures = ran[0]["sections"]["service"]["figures"]
     assert "CPUExecutionProvider" in figures["engine"]
@@ -94,6 +98,7 @@ def test_service_makes_all_frames(ran: tuple[dict[str, Any], str]) -> None:
     assert set(figures["stages_ms"]) == {"MP4", "JPEG", "raw"}
 
 
+@pytest.mark.soak
 def test_a_short_table_is_last(ran: tuple[dict[str, Any], str]) -> None:
     lines = ran[1].splitlines()
     assert len(lines) < 40

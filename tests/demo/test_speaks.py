@@ -88,9 +88,9 @@ def test_silence_keeps_the_mouth_closed(demo: LipSyncClient, tmp_path: Path, lev
 def test_the_rim_shows_no_seam(spoken: dict[str, np.ndarray], clip: str) -> None:
     """Steps across the patch's edge, against those of the frame it was pasted into."""
     worse = []
-    for i, frame in enumerate(spoken[clip]):
+    for i in range(0, len(spoken[clip]), 5):  # drawing is slow
         own = draw_face(pose_of(i))
-        worse.append(_step(face(frame, i)) - _step(own))
+        worse.append(_step(face(spoken[clip][i], i)) - _step(own))
     print(
         f"{clip}: step across the rim {np.mean(worse):.2f} grey levels more, at most {max(worse):.2f}"
     )

@@ -134,6 +134,7 @@ def test_streams(locust: Callable[..., Run], toy_repository: Path) -> None:
     assert first["p50"] <= streams["p50"]
 
 
+@pytest.mark.soak
 def test_streams_are_skipped_where_there_is_no_stream(toy_repository: Path, tmp_path: Path) -> None:
     with Server(toy_repository, models=["toy"]) as without:
         run = run_locust(without, tmp_path, "StreamClips", "--run-time", "8s")

@@ -35,7 +35,12 @@ def test_short_clips_in_one_request(
 
 @pytest.mark.parametrize(
     ("protocol", "seconds", "chunk"),
-    [("grpc", 3.0, 1), ("http", 10.22, 7), ("grpc", 10.22, 16), ("grpc", 45.0, LIMIT)],
+    [
+        ("grpc", 3.0, 1),
+        ("http", 10.22, 7),
+        ("grpc", 10.22, LIMIT),
+        pytest.param("grpc", 45.0, LIMIT, marks=pytest.mark.soak),
+    ],
 )
 def test_slices_in_random_order(
     server: Server, oracles: dict[str, oracle.Oracle], protocol: str, seconds: float, chunk: int
