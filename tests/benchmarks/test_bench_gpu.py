@@ -138,6 +138,7 @@ def dies(_: Settings, notes: Notes) -> None:
     os.abort()
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(
     ("section", "status", "figures"),
     [(hangs, "stopped", {"rows": [{"batch": 1}]}), (dies, "failed", {"so_far": 1})],

@@ -90,6 +90,7 @@ def test_late_chunks_are_failures_of_their_own(locust: Callable[..., Run]) -> No
     assert run.figures["frames"] == 0
 
 
+@pytest.mark.soak
 def test_the_knee_ends_the_run_and_is_said_in_words(locust: Callable[..., Run]) -> None:
     both = f"{LOADTESTS / 'locustfile.py'},{LOADTESTS / 'knee.py'}"
     run = locust(
