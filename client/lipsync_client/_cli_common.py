@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from . import AsyncLipSyncClient, LipSyncError
+from ._errors import PipeClosed
 
 _URL_HELP = (
     "grpc://HOST:PORT or http://HOST:PORT (grpcs, https: with TLS); several with commas between;"
@@ -97,6 +98,8 @@ def failures() -> Iterator[None]:
     """What went wrong in one line, and the right exit code."""
     try:
         yield
+    except PipeClosed:
+        sys.exit(1)  # who closed it knows
     except LipSyncError as e:
         click.echo(f"lipsync-client: {e}", err=True)
         sys.exit(1)

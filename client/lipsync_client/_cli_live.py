@@ -28,7 +28,7 @@ from ._cli_common import (
     server,
     url_option,
 )
-from ._errors import InputError, LipSyncError, PipeClosed
+from ._errors import InputError, LipSyncError
 from ._files import refuse_existing, written_aside
 from ._live import Live, LiveSession
 from ._live_writer import CONTAINERS, LiveWriter, container_for, is_url
@@ -109,12 +109,8 @@ def live(
                 await _run(session, source, sample_format, LiveWriter(target, kind, rate, channels))
         return session
 
-    with failures():
-        try:
-            with server(connection, repository, avatar) as where:
-                session = run(where, work)
-        except PipeClosed:
-            sys.exit(1)  # who closed it knows
+    with failures(), server(connection, repository, avatar) as where:
+        session = run(where, work)
     click.echo(_words(output, session, as_json), err=output == str(STDOUT))
 
 

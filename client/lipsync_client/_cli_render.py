@@ -22,7 +22,6 @@ from ._cli_common import (
     server,
     url_option,
 )
-from ._errors import PipeClosed
 from ._outputs import CONTAINERS, FOLDERS, RAW, SOUNDS, STDOUT, FormError
 from ._writers import check_sound
 
@@ -150,11 +149,8 @@ def render(
             check_sound(audio, form)
         except FormError as e:
             raise click.UsageError(str(e)) from e
-        try:
-            with server(connection, repository, avatar) as where, progress() as report:
-                summary = run(where, lambda client: work(client, report))
-        except PipeClosed:
-            sys.exit(1)  # who closed it knows
+        with server(connection, repository, avatar) as where, progress() as report:
+            summary = run(where, lambda client: work(client, report))
     click.echo(_words(summary, as_json), err=target == STDOUT)
 
 

@@ -15,6 +15,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from . import _timeline as timeline
 from ._audio import AudioFile, ClipWindow
 from ._avatar import Avatar, is_avatar
+from ._blocking import each
 from ._errors import InputError, LipSyncError, ServerError
 from ._files import refuse_existing
 from ._health import health_of
@@ -319,20 +320,10 @@ class LipSyncClient:
         return self._portal.call(self._async.info)
 
     def render(self, audio: str | Path, avatar: str, plan: Plan | None = None) -> Iterator[Chunk]:
-        return self._each(self._async.render(audio, avatar, plan))
+        return each(self._portal, self._async.render(audio, avatar, plan))
 
     def stream(self, audio: str | Path, avatar: str, plan: Plan | None = None) -> Iterator[Chunk]:
-        return self._each(self._async.stream(audio, avatar, plan))
-
-    def _each(self, chunks: Any) -> Iterator[Any]:
-        try:
-            while True:
-                try:
-                    yield self._portal.call(chunks.__anext__)
-                except StopAsyncIteration:
-                    return
-        finally:
-            self._portal.call(chunks.aclose)
+        return each(self._portal, self._async.stream(audio, avatar, plan))
 
     @contextmanager
     def live(

@@ -15,17 +15,16 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from . import _timeline as timeline
 from ._avatar import Avatar
 from ._errors import Incompatible, InputError, NotAllowed, Rejected, ServerError, UnknownAvatar
 from ._live_audio import LEAD, LiveAudio, Samples, is_silent
-from ._live_idle import IdlePictures, pictures, question
+from ._live_idle import IdlePictures
 from ._live_pace import FPS, Live, Pace
 from ._live_report import LiveReport
-from ._render import Asked, Plan
+from ._render import Asked, Plan, pictures, question
 
 _HOPELESS = (Rejected, UnknownAvatar, NotAllowed, Incompatible)
 _STEPS_TO_IDLE = 2  # frames
@@ -314,12 +313,14 @@ class LiveSession:
     async def _ask(
         self, samples: Samples, begin: int, frame: int, count: int, phase: int
     ) -> list[Any]:
-        asked = question(self._avatar, self._plan, samples, begin, frame, count, phase)
+        asked = question(
+            self._avatar, self._plan, samples, begin, timeline.LIVE, frame, count, phase - frame
+        )
         begun = time.monotonic()
         answer = await self._transport.infer(asked, self._plan.timeout_s)
         now = time.monotonic()
         self._pace.answered(now, now - begun)
-        return pictures(self._plan, np.asarray(answer))
+        return list(pictures(self._plan, answer))
 
     def _refuse_if_over(self) -> None:
         if self._finished or self._closed:

@@ -10,37 +10,7 @@ import numpy as np
 from . import _timeline as timeline
 from ._avatar import Avatar
 from ._live_audio import LEAD
-from ._render import Asked, Plan
-from ._transport import Question
-
-
-def question(
-    avatar: Avatar, plan: Plan, audio: Any, begin: int, frame: int, count: int, pose: int
-) -> Question:
-    """What asks for some frames of a clip that goes on.
-
-    Args:
-        avatar, plan: as for a render.
-        audio: float32 samples of the server's clip from `begin` on.
-        begin: sample.
-        frame, count: of the server's clip.
-        pose: place in the avatar's motion of the first frame.
-    """
-    numbers = {
-        "AUDIO_START": begin,
-        "CLIP_SAMPLES": timeline.LIVE,
-        "FRAME_START": frame,
-        "FRAME_COUNT": count,
-        "POSE_OFFSET": pose - frame,
-    }
-    inputs = {name: np.array([value], np.int64) for name, value in numbers.items()}
-    inputs["AUDIO"] = np.ascontiguousarray(audio)
-    return Question(avatar.name, inputs, plan.output, plan.options)
-
-
-def pictures(plan: Plan, answer: Any) -> list[Any]:
-    """An answer's frames one by one."""
-    return list(answer if plan.output == "FRAMES" else answer[:, 0])
+from ._render import Asked, Plan, pictures, question
 
 
 class IdlePictures:
@@ -56,7 +26,6 @@ class IdlePictures:
         self._left = budget
         self._kept: dict[tuple[int, int], list[Any]] = {}
         self._asked: dict[tuple[int, int], asyncio.Task[list[Any]]] = {}
-        self.asked_for = 0
 
     async def run(self, phase: int, count: int) -> list[Any]:
         """Pictures of the avatar at rest.
@@ -104,9 +73,10 @@ class IdlePictures:
         return task
 
     async def _answer(self, phase: int, count: int) -> list[Any]:
-        self.asked_for += count
         begin, end = timeline.sample_range(timeline.LIVE, LEAD, count)
         silence = np.zeros(end - begin, np.float32)
-        asked = question(self._avatar, self._plan, silence, begin, LEAD, count, phase)
+        asked = question(
+            self._avatar, self._plan, silence, begin, timeline.LIVE, LEAD, count, phase - LEAD
+        )
         answer = await self._transport.infer(asked, self._plan.timeout_s)
-        return pictures(self._plan, answer)
+        return list(pictures(self._plan, answer))

@@ -8,6 +8,7 @@ from typing import Any
 from anyio.from_thread import BlockingPortal
 from numpy.typing import NDArray
 
+from ._blocking import each
 from ._live import Live, LiveFrame, LiveSession
 from ._live_report import LiveReport
 
@@ -46,12 +47,4 @@ class BlockingLiveSession:
         self._portal.call(self._session.close)
 
     def __iter__(self) -> Iterator[LiveFrame]:
-        frames: Any = self._session.__aiter__()
-        try:
-            while True:
-                try:
-                    yield self._portal.call(frames.__anext__)
-                except StopAsyncIteration:
-                    return
-        finally:
-            self._portal.call(frames.aclose)
+        return each(self._portal, self._session.__aiter__())

@@ -119,20 +119,49 @@ def _ask(
     """The request for one chunk, with its slice cut now."""
     samples = timeline.LIVE if clip.total is None else clip.total
     begin, end = timeline.sample_range(samples, start, count)
-    inputs: dict[str, NDArray[Any]] = {"AUDIO": np.ascontiguousarray(clip.slice(begin, end))}
+    asked = question(
+        avatar, plan, clip.slice(begin, end), begin, samples, start, count, plan.pose_offset
+    )
+
+    async def ask() -> Chunk:
+        return Chunk(start, pictures(plan, await transport.infer(asked, plan.timeout_s)))
+
+    return ask()
+
+
+def question(
+    avatar: Avatar,
+    plan: Plan,
+    audio: NDArray[np.float32],
+    begin: int,
+    samples: int,
+    start: int,
+    count: int,
+    pose_offset: int,
+) -> Question:
+    """What asks for some frames of a clip.
+
+    Args:
+        avatar, plan: as for a render.
+        audio: samples of the clip from `begin` on.
+        begin: sample.
+        samples: length of the clip, or timeline.LIVE.
+        start, count: frames of the clip.
+        pose_offset: added to a frame's number for its place in the avatar's motion.
+    """
     numbers = {
         "AUDIO_START": begin,
         "CLIP_SAMPLES": samples,
         "FRAME_START": start,
         "FRAME_COUNT": count,
-        "POSE_OFFSET": plan.pose_offset,
+        "POSE_OFFSET": pose_offset,
     }
-    inputs |= {name: np.array([value], np.int64) for name, value in numbers.items()}
+    inputs = {name: np.array([value], np.int64) for name, value in numbers.items()}
+    return Question(
+        avatar.name, {"AUDIO": np.ascontiguousarray(audio), **inputs}, plan.output, plan.options
+    )
 
-    question = Question(avatar.name, inputs, plan.output, plan.options)
 
-    async def ask() -> Chunk:
-        frames = await transport.infer(question, plan.timeout_s)
-        return Chunk(start, frames if plan.output == "FRAMES" else frames[:, 0])
-
-    return ask()
+def pictures(plan: Plan, answer: NDArray[Any]) -> NDArray[Any]:
+    """An answer as Chunk.frames has it."""
+    return answer if plan.output == "FRAMES" else answer[:, 0]

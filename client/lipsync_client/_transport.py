@@ -264,7 +264,7 @@ class Grpc(_Base):
             "request_id": self._request_id(question),
             "parameters": question.parameters or None,
         }
-        call = Streaming(self._client, request, self._headers)
+        call = Streaming(self._client, request, self._headers_for(question))
         try:
             while (result := await self._call(call.next(), timeout_s)) is not None:
                 (start,) = self._array(result, question, "FRAME_START")

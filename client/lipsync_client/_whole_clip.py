@@ -14,7 +14,7 @@ from . import _timeline as timeline
 from ._audio import AudioFile, Samples
 from ._avatar import Avatar
 from ._errors import InputError, ServerLost, ServerTimeout
-from ._render import Chunk, Plan
+from ._render import Chunk, Plan, pictures
 from ._replicas import Replicas
 from ._transport import Answer, Question, Tensor
 
@@ -30,7 +30,6 @@ async def stream(
     Raises:
         LipSyncError: of the reading or of the call; the server is told to stop.
     """
-    transport.check_streams()
     begun = time.monotonic()
     samples = await asyncio.to_thread(_whole, audio)
     inputs: dict[str, Tensor] = {
@@ -47,7 +46,7 @@ async def stream(
             if start != at:
                 raise ServerLost(f"{transport.url}: expected frame {at} of the clip, got {start}")
             at += len(frames)
-            yield Chunk(start, frames if plan.output == "FRAMES" else frames[:, 0])
+            yield Chunk(start, pictures(plan, frames))
     if at != expected:
         raise ServerLost(f"{transport.url}: the clip has {expected} frames, but only {at} came")
 
