@@ -8,7 +8,7 @@ import numpy as np
 from lipsync_embedded import Server
 from oracle import Oracle
 from pictures import assert_same_frames
-from triton import Triton, speech
+from triton import Triton, assert_counted, speech
 
 CALLERS = 16
 
@@ -37,8 +37,12 @@ def batches(server: Server) -> tuple[int, int]:
     )
     model = statistics["model_stats"][0]
     one_request = 9  # frames of 0.4 s
-    sizes = {int(b["batch_size"]): int(b["compute_infer"]["count"]) for b in model["batch_stats"]}
-    return int(model["execution_count"]), sum(n for size, n in sizes.items() if size > one_request)
+    sizes = {
+        int(b["batch_size"]): int(b["compute_infer"]["count"]) for b in model.get("batch_stats", [])
+    }
+    return int(model.get("execution_count", 0)), sum(
+        n for size, n in sizes.items() if size > one_request
+    )
 
 
 def test_only_the_output_asked_for_is_computed(server: Server) -> None:
@@ -46,10 +50,10 @@ def test_only_the_output_asked_for_is_computed(server: Server) -> None:
 
     def composed() -> int:
         statistics = triton.client.get_inference_statistics("toy_compositor", as_json=True)
-        return int(statistics["model_stats"][0]["execution_count"])
+        return int(statistics["model_stats"][0].get("execution_count", 0))
 
     before = composed()
     triton.frames("toy", speech(0.2), "JPEG")
-    assert composed() == before + 1
+    assert_counted(composed, before + 1)
     triton.infer("toy", {"AUDIO": speech(0.2)}, ["JPEG", "H264"])
-    assert composed() == before + 3
+    assert_counted(composed, before + 3)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,14 @@ def frames_made(server: Server, model: str) -> int:
     """How many frames a model has been through, by Triton's own count."""
     answer = Triton(server, "http").client.get_inference_statistics(model)
     return int(answer["model_stats"][0]["inference_count"])
+
+
+def assert_counted(count: Callable[[], int], expected: int, timeout_s: float = 20) -> None:
+    """A counter of Triton's has reached a number: it counts a request after it has answered it."""
+    deadline = time.monotonic() + timeout_s
+    while (now := count()) < expected and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert now == expected
 
 
 def processes(server: Server) -> set[int]:
