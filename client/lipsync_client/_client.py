@@ -190,7 +190,7 @@ class AsyncLipSyncClient:
 
         Args:
             avatar: name of the avatar.
-            plan: output, pose_offset, timeout_s and options count; H.264 by default.
+            plan: output, pose_offset and options count; H.264 by default.
             live: the sound's form, and how latency is spent.
 
         Example:
@@ -200,9 +200,7 @@ class AsyncLipSyncClient:
                     show(frame.picture, frame.sound)
         """
         about = await self.avatar(avatar)
-        async with LiveSession(
-            self._transport, about, plan or Plan(timeout_s=5.0), live or Live()
-        ) as session:
+        async with LiveSession(self._transport, about, plan or Plan(), live or Live()) as session:
             yield session
 
     async def render_to_file(

@@ -104,7 +104,7 @@ class LiveSession:
         Raises:
             ServerError: of the request.
         """
-        await self._idle.run(self._phase, self._count(self._phase))
+        await self._idle.run(self._phase, self._count(self._phase), self.live.patience_s)
         return self
 
     async def __aexit__(
@@ -182,7 +182,7 @@ class LiveSession:
         """
         if self._pace.begun_at is not None:
             raise InputError("the frames of a session can be taken once")
-        await self._idle.run(self._phase, self._count(self._phase))
+        await self._idle.run(self._phase, self._count(self._phase), self.live.patience_s)
         self._pace.begin(time.monotonic())
         while (chunk := await self._next_chunk()) is not None:
             self._current = chunk
@@ -286,10 +286,10 @@ class LiveSession:
             idle = is_silent(samples)
             task = None
             if idle:
-                task = self._task(self._idle.run(self._phase, count))
+                task = self._task(self._idle.run(self._phase, count, self.live.timeout_s))
             elif wanted := self._pace.in_time(start, count, now, len(self._under_way)):
                 task = self._task(self._ask(samples, begin, start + LEAD, wanted, self._phase))
-                self._idle.prefetch((self._phase + count) % self._period)
+                self._idle.prefetch((self._phase + count) % self._period, self.live.timeout_s)
             elif self._under_way and now < self._pace.due(start):
                 return  # room may come
             self._chunks.append(_Chunk(start, count, self._phase, idle, task))
@@ -317,7 +317,7 @@ class LiveSession:
             self._avatar, self._plan, samples, begin, timeline.LIVE, frame, count, phase - frame
         )
         begun = time.monotonic()
-        answer = await self._transport.infer(asked, self._plan.timeout_s)
+        answer = await self._transport.infer(asked, self.live.timeout_s)
         now = time.monotonic()
         self._pace.answered(now, now - begun)
         return list(pictures(self._plan, answer))

@@ -27,12 +27,13 @@ class IdlePictures:
         self._kept: dict[tuple[int, int], list[Any]] = {}
         self._asked: dict[tuple[int, int], asyncio.Task[list[Any]]] = {}
 
-    async def run(self, phase: int, count: int) -> list[Any]:
+    async def run(self, phase: int, count: int, timeout_s: float) -> list[Any]:
         """Pictures of the avatar at rest.
 
         Args:
             phase: of its motion, frames from the beginning of a time round.
             count: at least 1.
+            timeout_s: longest wait for a request, if one must be made.
 
         Raises:
             ServerError: of a request.
@@ -41,12 +42,14 @@ class IdlePictures:
         if found is not None:
             return found
         # Shielded: who waits for it may lose patience, the next time round it is wanted again.
-        return await asyncio.shield(self._asked.get((phase, count)) or self._ask(phase, count))
+        return await asyncio.shield(
+            self._asked.get((phase, count)) or self._ask(phase, count, timeout_s)
+        )
 
-    def prefetch(self, phase: int) -> None:
+    def prefetch(self, phase: int, timeout_s: float) -> None:
         """Ask for one picture that may be wanted soon, unless another such request is under way."""
         if (phase, 1) not in self._kept and not self._asked:
-            self._ask(phase, 1)
+            self._ask(phase, 1, timeout_s)
 
     async def close(self) -> None:
         """Give up what is under way."""
@@ -55,9 +58,9 @@ class IdlePictures:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _ask(self, phase: int, count: int) -> asyncio.Task[list[Any]]:
+    def _ask(self, phase: int, count: int, timeout_s: float) -> asyncio.Task[list[Any]]:
         key = (phase, count)
-        task = asyncio.create_task(self._answer(phase, count))
+        task = asyncio.create_task(self._answer(phase, count, timeout_s))
         self._asked[key] = task
 
         def done(task: asyncio.Task[list[Any]]) -> None:
@@ -72,11 +75,11 @@ class IdlePictures:
         task.add_done_callback(done)
         return task
 
-    async def _answer(self, phase: int, count: int) -> list[Any]:
+    async def _answer(self, phase: int, count: int, timeout_s: float) -> list[Any]:
         begin, end = timeline.sample_range(timeline.LIVE, LEAD, count)
         silence = np.zeros(end - begin, np.float32)
         asked = question(
             self._avatar, self._plan, silence, begin, timeline.LIVE, LEAD, count, phase - LEAD
         )
-        answer = await self._transport.infer(asked, self._plan.timeout_s)
+        answer = await self._transport.infer(asked, timeout_s)
         return list(pictures(self._plan, answer))

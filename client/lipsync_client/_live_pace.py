@@ -31,6 +31,7 @@ class Live:
         stall_s: so long picture and sound wait, all in all, for a server that is late; that adds to the
             latency until the avatar rests again. A server that is slower still costs pictures.
         queue_s: sound that may wait for its turn; `feed` waits beyond.
+        timeout_s: longest wait for one request; the first may take `patience_s`.
         patience_s: without an answer from the server for so long, the session ends with the server's error.
         idle_mb: pictures of the resting avatar that are kept.
     """
@@ -42,6 +43,7 @@ class Live:
     jitter_s: float = 0.06
     stall_s: float = 1.0
     queue_s: float = 30.0
+    timeout_s: float = 5.0
     patience_s: float = 15.0
     idle_mb: int = 64
 

@@ -29,10 +29,10 @@ from lipsync_embedded import Server
 from triton import Triton, frames_made, speech
 
 LEAD = 16  # frames of silence before the session's own beginning
-RAW = Plan(output="FRAMES", timeout_s=10.0)
+RAW = Plan(output="FRAMES")
 PERIOD = 18  # frames of a time round of the toy avatar, which has ten
 # However slow the machine, picture and sound wait for the server, and no picture is left out.
-CALM = Live(margin_s=0.6, jitter_s=0.3, stall_s=1000.0, patience_s=60.0)
+CALM = Live(margin_s=0.6, jitter_s=0.3, stall_s=1000.0, timeout_s=10.0, patience_s=60.0)
 
 
 async def paced(session: LiveSession, wave: np.ndarray, block_s: float = 0.02) -> None:
@@ -113,7 +113,7 @@ def test_pictures_belong_to_the_sound(server: Server) -> None:
 def test_a_burst_plays_at_once_and_whole(server: Server) -> None:
     """A speech synthesiser gives its sound faster than it is spoken, at another rate, before anyone looks."""
     wave = np.stack([speech(3.0, 1), speech(3.0, 2)], 1)[:48000]
-    plan = Plan(output="FRAMES", pose_offset=7, timeout_s=10.0)
+    plan = Plan(output="FRAMES", pose_offset=7)
 
     async def run() -> list[LiveFrame]:
         live = replace(CALM, rate=24000, channels=2)
@@ -247,7 +247,7 @@ def test_for_callers_without_an_event_loop(server: Server) -> None:
     wave = speech(1.0)
     with (
         LipSyncClient(server.http_url) as client,
-        client.live("toy", Plan(output="JPEG", timeout_s=10.0), CALM) as session,
+        client.live("toy", Plan(output="JPEG"), CALM) as session,
     ):
 
         def talk() -> None:
