@@ -86,14 +86,19 @@ def half(model: Any) -> Any:
     return halved
 
 
+def require(provider: str) -> None:
+    """Raises Unavailable where this build of ONNX Runtime has no such provider."""
+    if provider not in onnxruntime.get_available_providers():
+        raise Unavailable(f"this onnxruntime has no {provider}")
+
+
 def open_session(model: Any, provider: str, options: dict[str, str]) -> Any:
     """A session that runs on this provider.
 
     Raises:
         Unavailable: ONNX Runtime has it not, or fell back to another.
     """
-    if provider not in onnxruntime.get_available_providers():
-        raise Unavailable(f"this onnxruntime has no {provider}")
+    require(provider)
     session_options = onnxruntime.SessionOptions()
     session_options.log_severity_level = 3
     # As the service's models have them.

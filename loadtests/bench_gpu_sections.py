@@ -174,6 +174,8 @@ def tensorrt_section(settings: Settings, notes: Notes) -> None:
 
 def service_section(settings: Settings, notes: Notes) -> None:
     """Speech to finished frames by the whole service; CPU ms a frame of each process's own clock."""
+    if settings.provider == "cuda":
+        network.require(CUDA)
     case = build(settings.width)
     speech = speech_file((settings.frames + 1) / FPS)
     with (

@@ -1,7 +1,8 @@
 """Client of the lip-sync service on Triton: speech in, a talking avatar out."""
 
 from ._avatar import Avatar
-from ._client import AsyncLipSyncClient, LipSyncClient, Summary
+from ._blocking_client import LipSyncClient
+from ._client import AsyncLipSyncClient
 from ._errors import (
     Incompatible,
     InputError,
@@ -19,6 +20,7 @@ from ._errors import (
 from ._live import Live, LiveFrame, LiveSession
 from ._outputs import Form
 from ._render import Chunk, Plan
+from ._to_file import Summary
 
 __all__ = [
     "AsyncLipSyncClient",

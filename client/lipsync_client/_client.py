@@ -1,62 +1,24 @@
-"""The library: an asyncio client, and the same for callers without an event loop."""
+"""The library, for asyncio."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import aclosing, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from anyio.from_thread import BlockingPortal, start_blocking_portal
-
-from . import _timeline as timeline
 from ._audio import AudioFile, ClipWindow
 from ._avatar import Avatar, is_avatar
-from ._blocking import each
-from ._errors import InputError, LipSyncError, ServerError
-from ._files import refuse_existing
+from ._errors import ServerError
 from ._health import health_of
-from ._kept import Kept
 from ._live import Live, LiveSession
-from ._live_sync import BlockingLiveSession
-from ._outputs import STDOUT, Form
+from ._outputs import Form
 from ._render import Chunk, Plan, render
-from ._replicas import Replicas, connect_all
+from ._replicas import connect_all
+from ._to_file import Progress, Summary, check_target, render_to_file
 from ._transport import Access
 from ._whole_clip import stream
-from ._writers import opened, request_options
-
-Progress = Callable[[int, int | None], None]  # frames done, frames expected (None: not known)
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What a render came to.
-
-    Attributes:
-        output: the file or directory.
-        frames: video frames.
-        seconds: it took, from the first byte read to the finished file.
-        first_frame_s: until the first frames were there.
-    """
-
-    output: Path
-    frames: int
-    seconds: float
-    first_frame_s: float
-
-    @property
-    def fps(self) -> float:
-        """Frames a second."""
-        return self.frames / self.seconds
-
-    @property
-    def realtime_factor(self) -> float:
-        """Seconds of video made a second."""
-        return self.fps / timeline.FPS
 
 
 class AsyncLipSyncClient:
@@ -232,133 +194,9 @@ class AsyncLipSyncClient:
             progress: called after each chunk.
         """
         path, plan = Path(output), plan or Plan()
-        begun = time.monotonic()
         form = form or Form(frames or Form.name_for(path))
-        form.check(path, plan.options.keys() & {"crf", "preset", "keyint"})
-        if path != STDOUT:
-            refuse_existing(path, force)
+        check_target(path, form, plan, force=force, resume=resume)
         about = await self.avatar(avatar)
-        asked = {"output": form.kind.asks, "options": request_options(form, plan.options)}
-        source: Replicas | Kept = self._transport
-        if resume:
-            if path == STDOUT:
-                raise InputError("what goes to standard output cannot be resumed: write to a file")
-            source = Kept(self._transport, path.with_name(f".{path.name}.chunks"))
-        first, done = 0.0, 0
-        with opened(audio, path, form, plan.options) as output_file:
-            estimate = output_file.source.estimated_samples
-            expected = None if estimate is None else timeline.frame_count(estimate)
-            clip = ClipWindow(output_file.source.blocks())
-            chunks = render(source, about, clip, Plan(**{**vars(plan), **asked}))
-            async with aclosing(chunks):  # type: ignore[type-var]
-                async for chunk in chunks:
-                    first = first or time.monotonic() - begun
-                    await output_file.pictures(chunk.frames)
-                    done += len(chunk.frames)
-                    if progress is not None:
-                        progress(done, expected)
-            await output_file.close()
-        if isinstance(source, Kept):
-            source.remove()
-        return Summary(path, done, time.monotonic() - begun, first)
-
-
-class LipSyncClient:
-    """AsyncLipSyncClient for callers without an event loop; the methods are the same.
-
-    Example:
-        with LipSyncClient("grpc://127.0.0.1:8001") as client:
-            client.render_to_file("speech.wav", "talk.mp4", "demo")
-    """
-
-    def __init__(
-        self,
-        url: str,
-        *,
-        token: str | None = None,
-        ca_file: str | Path | None = None,
-        patience_s: float = 5.0,
-        headers: Callable[[], Mapping[str, str]] | None = None,
-    ) -> None:
-        self._async = AsyncLipSyncClient(
-            url, token=token, ca_file=ca_file, patience_s=patience_s, headers=headers
+        return await render_to_file(
+            self._transport, about, audio, path, form, plan, resume=resume, progress=progress
         )
-
-    def __enter__(self) -> LipSyncClient:
-        self._context = start_blocking_portal()
-        self._portal: BlockingPortal = self._context.__enter__()
-        try:
-            self._portal.call(self._async.__aenter__)
-        except BaseException:
-            self._context.__exit__(None, None, None)
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        try:
-            self._portal.call(self._async.__aexit__, None, None, None)
-        finally:
-            self._context.__exit__(None, None, None)
-
-    def avatar(self, name: str) -> Avatar:
-        return self._portal.call(self._async.avatar, name)
-
-    def avatars(self) -> list[Avatar]:
-        return self._portal.call(self._async.avatars)
-
-    def health(self) -> dict[str, bool]:
-        return self._portal.call(self._async.health)
-
-    def info(self) -> dict[str, Any]:
-        return self._portal.call(self._async.info)
-
-    def render(self, audio: str | Path, avatar: str, plan: Plan | None = None) -> Iterator[Chunk]:
-        return each(self._portal, self._async.render(audio, avatar, plan))
-
-    def stream(self, audio: str | Path, avatar: str, plan: Plan | None = None) -> Iterator[Chunk]:
-        return each(self._portal, self._async.stream(audio, avatar, plan))
-
-    @contextmanager
-    def live(
-        self, avatar: str, plan: Plan | None = None, live: Live | None = None
-    ) -> Iterator[BlockingLiveSession]:
-        with self._portal.wrap_async_context_manager(
-            self._async.live(avatar, plan, live)
-        ) as session:
-            yield BlockingLiveSession(session, self._portal)
-
-    def render_to_file(
-        self,
-        audio: str | Path,
-        output: str | Path,
-        avatar: str,
-        plan: Plan | None = None,
-        *,
-        frames: str | None = None,
-        form: Form | None = None,
-        force: bool = False,
-        resume: bool = False,
-        progress: Progress | None = None,
-    ) -> Summary:
-        async def call() -> Summary:
-            return await self._async.render_to_file(
-                audio,
-                output,
-                avatar,
-                plan,
-                frames=frames,
-                form=form,
-                force=force,
-                resume=resume,
-                progress=progress,
-            )
-
-        return self._portal.call(call)
-
-
-__all__ = ["AsyncLipSyncClient", "LipSyncClient", "LipSyncError", "Progress", "Summary"]

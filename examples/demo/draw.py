@@ -9,8 +9,10 @@ rasterised by resvg. The same renderer, given mouth parameters, makes the traini
 from __future__ import annotations
 
 import functools
+import multiprocessing
+import os
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -95,9 +97,10 @@ def write_dataset(directory: Path | str) -> None:
     root = Path(directory)
     for name in ("full_body_img", "landmarks"):
         (root / name).mkdir(parents=True, exist_ok=True)
-    _background()
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(functools.partial(_write_frame, root), range(FRAMES)))
+    # Processes, for resvg_py keeps Python's lock while it draws.
+    cores = len(os.sched_getaffinity(0))
+    with ProcessPoolExecutor(cores, multiprocessing.get_context("spawn")) as pool:
+        list(pool.map(functools.partial(_write_frame, root), range(FRAMES), chunksize=4))
 
 
 if __name__ == "__main__":

@@ -46,8 +46,8 @@ GENERATOR_SHAPES: dict[str, tuple[int, ...]] = {
 ENCODER_SHAPES: dict[str, tuple[int, ...]] = {"mel": MEL_SHAPE}
 _WORKSPACE_BYTES = 4 << 30
 _NO_GPU_NO_LOAD = "the GPU, or no load"
-# What a generator takes while it executes, where tritonserver runs with --rate-limit=execution_count: one of as
-# many as there are on the GPU, one by default.
+# What a generator takes while it executes, where tritonserver runs with --rate-limit=execution_count: one
+# of as many as there are on the GPU, one by default.
 TURN = "lipsync_generator"
 # Fewer nodes than this stay with CUDA: the arithmetic of the frame number is not worth an engine.
 _SMALLEST_ENGINE_NODES = 20
