@@ -47,6 +47,13 @@ def other(toy_repository: Path) -> Iterator[Server]:
     """A second server, to be ill-treated."""
     with Server(toy_repository) as running:
         yield running
+        end(running)
+
+
+def end(server: Server) -> None:
+    """Kill tritonserver, if it lives: in such a state it would take its time to stop."""
+    for process in psutil.Process(server.pid).children():
+        process.kill()
 
 
 def stubs(server: Server, model: str) -> list[psutil.Process]:
@@ -56,7 +63,8 @@ def stubs(server: Server, model: str) -> list[psutil.Process]:
 
 
 def family(server: Server) -> list[psutil.Process]:
-    return [psutil.Process(server.pid), *psutil.Process(server.pid).children(recursive=True)]
+    """tritonserver and its Python models; not the guard, which cleans up after them."""
+    return psutil.Process(server.pid).children(recursive=True)
 
 
 def ill_treat(server: Server, how: str) -> None:
@@ -139,10 +147,11 @@ def test_a_server_that_never_answered_is_not_waited_for(clip: Path) -> None:
     assert time.monotonic() - begun < 20
 
 
-def test_a_full_server_is_asked_again(
-    toy_repository: Path, tmp_path: Path, clip: Path, undisturbed: list[bytes]
-) -> None:
+def test_a_full_server_is_asked_again(server: Server, toy_repository: Path, tmp_path: Path) -> None:
     """Its generator takes one request and refuses more than one waiting."""
+    soundfile.write(tmp_path / "short.wav", speech(4.0), 16_000)
+    clip = tmp_path / "short.wav"
+    expected = render(server.grpc_url, clip)
     shutil.copytree(toy_repository, tmp_path / "models", symlinks=True)
     config = tmp_path / "models/toy_generator/config.pbtxt"
     text = config.read_text()
@@ -151,8 +160,8 @@ def test_a_full_server_is_asked_again(
     config.write_text(text.replace("dynamic_batching {", limit))
     with Server(tmp_path / "models") as own:
         plan = Plan(output="JPEG", chunk=8, in_flight=12)
-        assert render(own.grpc_url, clip, plan) == undisturbed
-        assert render(own.http_url, clip, plan) == undisturbed
+        assert render(own.grpc_url, clip, plan) == expected
+        assert render(own.http_url, clip, plan) == expected
 
 
 def test_the_whole_clip_has_its_time(server: Server, tmp_path: Path) -> None:
@@ -172,6 +181,7 @@ def test_health_sees_a_dead_stub(toy_repository: Path) -> None:
         assert not states["toy"]
         assert not states["toy_compositor"]
         assert states["wide"]
+        end(own)
 
 
 def test_health_of_several(server: Server) -> None:
