@@ -195,7 +195,6 @@ class Gateway:
         rates, concurrencies: limits by caller.
         client_ca: with it, callers need a certificate too.
         tracing: callers may have their requests traced.
-        grpc_only: frames are not to be had over HTTP.
     """
 
     def __init__(
@@ -208,7 +207,6 @@ class Gateway:
         client_ca: Path | None = None,
         max_body: int | None = None,
         tracing: bool = False,
-        grpc_only: bool = False,
     ) -> None:
         program = haproxy()
         folder.mkdir(exist_ok=True)
@@ -245,8 +243,6 @@ class Gateway:
             environment["GATEWAY_CLIENT_CA"] = str(client_ca)
         if tracing:
             environment["GATEWAY_TRACING"] = "1"
-        if grpc_only:
-            environment["GATEWAY_GRPC_ONLY"] = "1"
         if max_body is not None:
             environment["GATEWAY_MAX_BODY"] = str(max_body)
         self.log_file = folder / "haproxy.log"

@@ -240,6 +240,26 @@ def test_compressed_bodies_are_refused(anna: Caller, path: str, headers: dict[st
     assert anna.https("POST", path, b"\1\0\0\0\0", headers)[0] == 415
 
 
+@pytest.mark.parametrize("after", [b"", bytes(200_000)], ids=["json", "and binary"])
+@pytest.mark.parametrize(
+    "claim",
+    [
+        b'"data": [1.0]',
+        b'"data"\n\t : [1.0]',
+        rb'"d\u0061ta": [1.0]',
+        b'"parameters": {"binary_data_size": 4}, "data": [1.0]',
+    ],
+)
+def test_numbers_in_json_are_refused(anna: Caller, claim: bytes, after: bytes) -> None:
+    """With such a shape they would end Triton 2.51."""
+    tensor = b'{"name": "AUDIO", "datatype": "FP32", "shape": [10000000000000], ' + claim + b"}"
+    head = b'{"inputs": [' + tensor + b'], "outputs": [{"name": "JPEG"}]}'
+    lengths = {"inference-header-content-length": str(len(head))} if after else {}
+    status, body = anna.https("POST", "/v2/models/toy/infer", head + after, lengths)
+    assert (status, body) == (415, b"tensors are taken in binary, not as numbers in JSON\n")
+    assert anna.https("GET", "/v2/health/live")[0] == 200
+
+
 def test_a_caller_has_its_rate(gateway: Gateway, gateway_folder: Path, anna: Caller) -> None:
     busy = Caller(gateway.address, gateway_folder / "ca.pem", TOKENS["busy"])
     codes = [busy.https("GET", "/v2/health/live")[0] for _ in range(8)]
@@ -335,21 +355,6 @@ def test_with_mutual_tls_a_valid_certificate_is_needed_too(
         assert without.grpc_status("ServerLive") == grpc.StatusCode.UNAVAILABLE
         without.close()
     finally:
-        gateway.close()
-
-
-def test_frames_over_grpc_alone(replicas: list[Replica], gateway_folder: Path) -> None:
-    gateway = Gateway(gateway_folder / "grpc_only", replicas, TOKENS, grpc_only=True)
-    caller = Caller(gateway.address, gateway_folder / "ca.pem", TOKENS["anna"])
-    try:
-        wait_until("both replicas are in", lambda: gateway.up() == 2)
-        tensors = {"AUDIO": speech(1.0), "FRAME_COUNT": np.array([2], np.int64)}
-        assert caller.frames("grpc", "toy", tensors, "JPEG").shape == (2, 1)
-        status, body = caller.https("POST", "/v2/models/toy/infer", b"{}")
-        assert (status, body) == (403, b"frames are asked for over gRPC here\n")
-        assert caller.https("GET", "/v2/models/toy/ready")[0] == 200
-    finally:
-        caller.close()
         gateway.close()
 
 
