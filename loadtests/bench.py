@@ -1,6 +1,6 @@
 """Speed of the service against every earlier system around its model, side by side in one run.
 
-    python loadtests/bench.py [--page docs/benchmarks.md]     the whole of it, about 25 minutes on 2 cores
+    python loadtests/bench.py [--page docs/benchmarks.md]     the whole of it, half an hour on 2 cores
     python loadtests/bench.py --rows bare,mp4 --pairs 1       some rows
     python loadtests/bench.py --quick                         ratios against loadtests/ratios.json
 
