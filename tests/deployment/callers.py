@@ -47,7 +47,14 @@ class Caller:
             network_timeout=TIMEOUT_S,
         )
 
-    def frames(self, protocol: str, avatar: str, tensors: dict[str, Any], output: str) -> Any:
+    def frames(
+        self,
+        protocol: str,
+        avatar: str,
+        tensors: dict[str, Any],
+        output: str,
+        headers: dict[str, str] | None = None,
+    ) -> Any:
         """An output of an avatar, as tritonclient gives it."""
         module: Any = tritonclient.grpc if protocol == "grpc" else tritonclient.http
         client: Any = self.grpc if protocol == "grpc" else self.http
@@ -58,7 +65,8 @@ class Caller:
         wanted = [module.InferRequestedOutput(output)]
         # A caller that waits for ever would keep a failed test from ending.
         limit = {"client_timeout": TIMEOUT_S} if protocol == "grpc" else {}
-        result = client.infer(avatar, inputs, outputs=wanted, headers=self.headers, **limit)
+        headers = self.headers | (headers or {})
+        result = client.infer(avatar, inputs, outputs=wanted, headers=headers, **limit)
         return np.asarray(result.as_numpy(output))
 
     def https(

@@ -298,18 +298,8 @@ def traced(caller: Caller, collector: Collector) -> bool:
     """Whether a request with a trace of its own is in it."""
     trace = secrets.token_hex(16)
     headers = {"traceparent": f"00-{trace}-{secrets.token_hex(8)}-01"}
-    wave = speech(1.5)
-    body = json.dumps(
-        {
-            "inputs": [
-                {"name": "AUDIO", "datatype": "FP32", "shape": [wave.size], "data": wave.tolist()},
-                {"name": "FRAME_COUNT", "datatype": "INT64", "shape": [1], "data": [2]},
-            ],
-            "outputs": [{"name": "JPEG"}],
-        }
-    )
-    status, _ = caller.https("POST", "/v2/models/toy/infer", body.encode(), headers)
-    assert status == 200
+    tensors = {"AUDIO": speech(1.5), "FRAME_COUNT": np.array([2], np.int64)}
+    assert caller.frames("http", "toy", tensors, "JPEG", headers).shape == (2, 1)
     deadline = time.monotonic() + 2  # spans are sent every 0.2 s
     while time.monotonic() < deadline and not collector.trace(trace):
         time.sleep(0.1)
