@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,16 @@ from lipsync_preprocessing.avatar import add_avatar
 from lipsync_preprocessing.compile import normalise_audio_encoder
 from oracle import Oracle
 from toy_avatars import ROOT, TOY_WIDTH, ToyAvatar, write_dataset
+
+
+def pytest_configure() -> None:
+    """A shell's background jobs ignore SIGINT, and would pass that on to the commands under test.
+
+    Here, and not in a preexec_fn: that makes subprocess fork, and gRPC's threads may end such a child
+    before it has become the command.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

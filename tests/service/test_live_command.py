@@ -36,8 +36,6 @@ def start(server: Server, *arguments: str | Path, **kwargs: Any) -> subprocess.P
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        # A shell's background jobs ignore it, and pass that on.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         **kwargs,
     )
 
