@@ -46,9 +46,12 @@ GENERATOR_SHAPES: dict[str, tuple[int, ...]] = {
 ENCODER_SHAPES: dict[str, tuple[int, ...]] = {"mel": MEL_SHAPE}
 _WORKSPACE_BYTES = 4 << 30
 _NO_GPU_NO_LOAD = "the GPU, or no load"
+_IN_TURN = (
+    f"{_NO_GPU_NO_LOAD}; with --rate-limit=execution_count the avatars' generators take turns"
+)
 # What a generator takes while it executes, where tritonserver runs with --rate-limit=execution_count: one
 # of as many as there are on the GPU, one by default.
-TURN = "lipsync_generator"
+_TURN = 'rate_limiter { resources { name: "lipsync_generator" count: 1 } priority: 1 }'
 # Fewer nodes than this stay with CUDA: the arithmetic of the frame number is not worth an engine.
 _SMALLEST_ENGINE_NODES = 20
 
@@ -151,7 +154,9 @@ def _gpu(profile: str, role: str, config: Any, settings: Settings) -> list[Chang
     batches = [n for n in (_FRAMES if generator else _WINDOWS) if n <= most]
     memory = settings.gpu_memory_mb if generator else max(settings.gpu_memory_mb // 8, 1)
     changes = [
-        _on_gpu(settings.generators) if generator else _instances("KIND_GPU", 1, _NO_GPU_NO_LOAD),
+        _instances("KIND_GPU", settings.generators, _IN_TURN, _TURN)
+        if generator
+        else _instances("KIND_GPU", 1, _NO_GPU_NO_LOAD),
         # As the backend of 24.10 reads it. The same numbers under gpu_execution_accelerator are ignored
         # (server#8808), and the exhaustive search comes again with every new shape (onnxruntime#6978).
         _parameter("cudnn_conv_algo_search", 1, "HEURISTIC: no search at each new batch size"),
@@ -178,15 +183,9 @@ def _gpu(profile: str, role: str, config: Any, settings: Settings) -> list[Chang
     return changes
 
 
-def _instances(kind: str, count: int, why: str) -> Change:
-    return Change("instance_group", f"instance_group {{ kind: {kind} count: {count} }}", why)
-
-
-def _on_gpu(count: int) -> Change:
-    turn = f'rate_limiter {{ resources {{ name: "{TURN}" count: 1 }} priority: 1 }}'
-    text = f"instance_group {{ kind: KIND_GPU count: {count} {turn} }}"
-    why = "with --rate-limit=execution_count the avatars' generators take turns"
-    return Change("instance_group", text, f"{_NO_GPU_NO_LOAD}; {why}")
+def _instances(kind: str, count: int, why: str, more: str = "") -> Change:
+    text = f"instance_group {{ kind: {kind} count: {count} {more} }}"
+    return Change("instance_group", text, why)
 
 
 def _parameter(name: str, value: int, why: str) -> Change:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tritonclient.grpc
 from google.protobuf import text_format
 from lipsync_preprocessing.avatar import add_avatar
 from lipsync_preprocessing.overlays import Settings
 from lipsync_preprocessing.profiles import make_profile
 from lipsync_preprocessing.repository import Repository
+from triton import Triton
 from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
 pytest.importorskip("lipsync_embedded")
@@ -36,8 +36,7 @@ def test_generators_take_turns_where_triton_is_told_to(
         Server(repository, models=GENERATORS, profile="turns", extra_args=arguments) as server,
         ThreadPoolExecutor(8) as callers,
     ):
-        url = server.grpc_url.removeprefix("grpc://")
-        list(callers.map(lambda n: generate(url, GENERATORS[n % 2]), range(24)))
+        list(callers.map(lambda n: generate(server, GENERATORS[n % 2]), range(24)))
     times = sorted(executions(json.loads(log.read_text())))
     assert {model for _, _, model in times} == set(GENERATORS)
     for (_, end, _), (begin, _, _) in pairwise(times):
@@ -62,18 +61,17 @@ def on_cpu(repository: Path, name: str) -> None:
     path.write_text(text_format.MessageToString(config))
 
 
-def generate(url: str, model: str) -> None:
+def generate(server: Server, model: str) -> None:
     tensors = {
         "pose": np.arange(8, dtype=np.int64).reshape(8, 1),
         "audio": np.zeros((8, 32, 16, 16), np.float32),
     }
-    inputs = []
-    for name, tensor in tensors.items():
-        kind = "INT64" if tensor.dtype == np.int64 else "FP32"
-        inputs.append(tritonclient.grpc.InferInput(name, tensor.shape, kind))
-        inputs[-1].set_data_from_numpy(tensor)
-    with tritonclient.grpc.InferenceServerClient(url) as client:
-        assert client.infer(model, inputs).as_numpy("patch").shape == (8, 320, 320, 3)
+    assert Triton(server, "grpc").infer(model, tensors, ["patch"])["patch"].shape == (
+        8,
+        320,
+        320,
+        3,
+    )
 
 
 def executions(trace: list[dict[str, object]]) -> set[tuple[int, int, str]]:

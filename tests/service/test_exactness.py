@@ -38,6 +38,7 @@ def test_short_clips_in_one_request(
     [
         ("grpc", 3.0, 1),
         ("http", 10.22, 7),
+        ("grpc", 10.22, 16),
         ("grpc", 10.22, LIMIT),
         pytest.param("grpc", 45.0, LIMIT, marks=pytest.mark.soak),
     ],

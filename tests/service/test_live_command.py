@@ -58,7 +58,7 @@ def assert_in_step(found: dict[str, tuple[float, float, int]], seconds: float) -
     assert video[1] - video[0] >= seconds
 
 
-@pytest.mark.parametrize("container", ["ts", "flv"])
+@pytest.mark.parametrize("container", ["ts", "fmp4", "flv"])
 def test_to_standard_output(server: Server, tmp_path: Path, container: str) -> None:
     process = start(server, "-o", "-", "--container", container, "--json")
     out, err = process.communicate(pcm(speech(2.0)), timeout=60)

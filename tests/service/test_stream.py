@@ -151,13 +151,13 @@ def test_more_streams_than_the_limit_are_refused(toy_repository: Path, tmp_path:
     assert 'string_value: "64"' in text
     config.write_text(text.replace('string_value: "64"', 'string_value: "2"'))
     with Server(tmp_path / "models") as own:
-        running = [iter(Stream(own, speech(5.0), AVATAR="toy")) for _ in range(2)]
+        running = [iter(Stream(own, speech(8.0), AVATAR="toy")) for _ in range(2)]
         for stream in running:
             next(stream)
         with pytest.raises(InferenceServerException, match="too many streams at once"):
             list(Stream(own, speech(0.1), AVATAR="toy"))
         for stream in running:
-            assert sum(len(units) for _, units in stream) > 110
+            assert sum(len(units) for _, units in stream) > 190
         before = processes(own)
         assert list(Stream(own, speech(0.1), AVATAR="toy"))
         assert processes(own) == before
