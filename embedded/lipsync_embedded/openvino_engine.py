@@ -96,7 +96,7 @@ class _Halves:
     """
 
     def __init__(self, parts: VisualSplit, settings: OpenVino, streams: int) -> None:
-        self._parts = parts
+        self._position = parts.position  # not the parts: their weights go when they are compiled
         room = min(parts.frames, (settings.visual_cache_mb << 20) // parts.frame_bytes)
         self._kept = [
             {name: openvino.Tensor(parts.kind, shape) for name, shape in parts.kept.items()}
@@ -114,7 +114,7 @@ class _Halves:
 
     def frames(self, feeds: dict[str, Array]) -> list[int]:
         """Frame of each item."""
-        numbers = self._number([feeds[self._parts.position]])[0]
+        numbers = self._number([feeds[self._position]])[0]
         return [int(number) for number in numbers]
 
     def hold(self, frame: int) -> bool:
@@ -122,7 +122,7 @@ class _Halves:
 
     def run(self, tensors: Tensors, frame: int) -> Iterator[None]:
         """As _Requests.run; the tensors are the whole model's."""
-        others = {name: t for name, t in tensors.items() if name != self._parts.position}
+        others = {name: t for name, t in tensors.items() if name != self._position}
         return self._rest.run(others | self._tensors(frame))
 
     def _tensors(self, frame: int) -> Tensors:
