@@ -36,11 +36,11 @@ soak: $(READY)
 
 ## make bench     speed, against the bare runtime and the earlier systems; rewrites docs/benchmarks.md
 bench: $(READY)
-	$(BIN)/python loadtests/bench.py --deployment --page docs/benchmarks.md --keep-ratios
+	PYTHONPATH=benchmarks $(BIN)/python -m lipsync_benchmarks.main --deployment --page docs/benchmarks.md --keep-ratios
 
-## make bench-quick  a few short rows, against the ratios kept in loadtests/ratios.json
+## make bench-quick  a few short rows, against the ratios kept in benchmarks/ratios.json
 bench-quick: $(READY)
-	$(BIN)/python loadtests/bench.py --quick
+	PYTHONPATH=benchmarks $(BIN)/python -m lipsync_benchmarks.main --quick
 
 ## make bench-gpu  the same on an NVIDIA GPU, within 8 minutes; leaves out/bench-gpu.json
 bench-gpu:

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import click
+
 from lipsync_embedded import Server
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import onnx
 import pytest
+
 from lipsync_embedded import Server
 from lipsync_preprocessing import networks
 from lipsync_preprocessing.avatar import add_avatar
 from lipsync_preprocessing.compile import normalise_audio_encoder
-from oracle import Oracle
-from toy_avatars import ROOT, TOY_WIDTH, ToyAvatar, write_dataset
+from support.oracle import Oracle
+from support.toy_avatars import ROOT, TOY_WIDTH, ToyAvatar, write_dataset
 
 
 def pytest_configure() -> None:

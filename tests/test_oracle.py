@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import oracle
 import pytest
 import soundfile
+
+from support import oracle
 
 
 def test_the_contracts_own_check() -> None:

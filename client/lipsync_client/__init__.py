@@ -17,28 +17,28 @@ from ._errors import (
     UnknownAvatar,
     Unreachable,
 )
-from ._live import Live, LiveFrame, LiveSession
-from ._outputs import Form
-from ._render import Chunk, Plan
-from ._to_file import Summary
+from ._live.session import LiveFrame, LiveOptions, LiveSession
+from ._output.formats import OutputFormat
+from ._output.to_file import Summary
+from ._render import Chunk, RenderOptions
 
 __all__ = [
     "AsyncLipSyncClient",
     "Avatar",
     "Chunk",
-    "Form",
     "Incompatible",
     "InputError",
     "LipSyncClient",
     "LipSyncError",
-    "Live",
     "LiveFrame",
+    "LiveOptions",
     "LiveSession",
     "NotAllowed",
     "OutputError",
+    "OutputFormat",
     "Overloaded",
-    "Plan",
     "Rejected",
+    "RenderOptions",
     "ServerError",
     "ServerLost",
     "ServerTimeout",

@@ -12,7 +12,7 @@ import soxr
 from numpy.typing import NDArray
 
 from ._errors import InputError
-from ._timeline import SAMPLE_RATE
+from .protocol import SAMPLE_RATE
 
 Samples = NDArray[np.float32]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from . import _timeline as timeline
+from . import protocol as timeline
 from ._errors import Incompatible, UnknownAvatar
 
 API = "1"

@@ -13,11 +13,11 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from ._avatar import Avatar
 from ._blocking import each
 from ._client import AsyncLipSyncClient
-from ._live import Live
-from ._live_sync import BlockingLiveSession
-from ._outputs import Form
-from ._render import Chunk, Plan
-from ._to_file import Progress, Summary
+from ._live.blocking import BlockingLiveSession
+from ._live.session import LiveOptions
+from ._output.formats import OutputFormat
+from ._output.to_file import Progress, Summary
+from ._render import Chunk, RenderOptions
 
 
 class LipSyncClient:
@@ -74,15 +74,19 @@ class LipSyncClient:
     def info(self) -> dict[str, Any]:
         return self._portal.call(self._async.info)
 
-    def render(self, audio: str | Path, avatar: str, plan: Plan | None = None) -> Iterator[Chunk]:
+    def render(
+        self, audio: str | Path, avatar: str, plan: RenderOptions | None = None
+    ) -> Iterator[Chunk]:
         return each(self._portal, self._async.render(audio, avatar, plan))
 
-    def stream(self, audio: str | Path, avatar: str, plan: Plan | None = None) -> Iterator[Chunk]:
+    def stream(
+        self, audio: str | Path, avatar: str, plan: RenderOptions | None = None
+    ) -> Iterator[Chunk]:
         return each(self._portal, self._async.stream(audio, avatar, plan))
 
     @contextmanager
     def live(
-        self, avatar: str, plan: Plan | None = None, live: Live | None = None
+        self, avatar: str, plan: RenderOptions | None = None, live: LiveOptions | None = None
     ) -> Iterator[BlockingLiveSession]:
         with self._portal.wrap_async_context_manager(
             self._async.live(avatar, plan, live)
@@ -94,10 +98,10 @@ class LipSyncClient:
         audio: str | Path,
         output: str | Path,
         avatar: str,
-        plan: Plan | None = None,
+        plan: RenderOptions | None = None,
         *,
         frames: str | None = None,
-        form: Form | None = None,
+        form: OutputFormat | None = None,
         force: bool = False,
         resume: bool = False,
         progress: Progress | None = None,

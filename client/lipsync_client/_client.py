@@ -12,13 +12,13 @@ from ._audio import AudioFile, ClipWindow
 from ._avatar import Avatar, is_avatar
 from ._errors import ServerError
 from ._health import health_of
-from ._live import Live, LiveSession
-from ._outputs import Form
-from ._render import Chunk, Plan, render
-from ._replicas import connect_all
-from ._to_file import Progress, Summary, check_target, render_to_file
-from ._transport import Access
-from ._whole_clip import stream
+from ._live.session import LiveOptions, LiveSession
+from ._output.formats import OutputFormat
+from ._output.to_file import Progress, Summary, check_target, render_to_file
+from ._render import Chunk, RenderOptions, render
+from ._stream import stream
+from ._transports.replicas import connect_all
+from ._transports.triton import Credentials
 
 
 class AsyncLipSyncClient:
@@ -49,7 +49,7 @@ class AsyncLipSyncClient:
         headers: Callable[[], Mapping[str, str]] | None = None,
     ) -> None:
         self._url, self._patience_s = url, patience_s
-        self._access = Access(token, ca_file, more=headers)
+        self._access = Credentials(token, ca_file, more=headers)
         self._transport: Any = None
 
     async def __aenter__(self) -> AsyncLipSyncClient:
@@ -101,7 +101,7 @@ class AsyncLipSyncClient:
         return dict(await self._transport.metadata())
 
     async def render(
-        self, audio: str | Path, avatar: str, plan: Plan | None = None
+        self, audio: str | Path, avatar: str, plan: RenderOptions | None = None
     ) -> AsyncIterator[Chunk]:
         """Chunks of frames, in order, as they are made.
 
@@ -113,7 +113,9 @@ class AsyncLipSyncClient:
         source = AudioFile(audio)
         try:
             about = await self.avatar(avatar)
-            chunks = render(self._transport, about, ClipWindow(source.blocks()), plan or Plan())
+            chunks = render(
+                self._transport, about, ClipWindow(source.blocks()), plan or RenderOptions()
+            )
             async with aclosing(chunks):  # type: ignore[type-var]
                 async for chunk in chunks:
                     yield chunk
@@ -121,7 +123,7 @@ class AsyncLipSyncClient:
             source.close()
 
     async def stream(
-        self, audio: str | Path, avatar: str, plan: Plan | None = None
+        self, audio: str | Path, avatar: str, plan: RenderOptions | None = None
     ) -> AsyncIterator[Chunk]:
         """The frames of `render`, from one call: the server cuts the clip, and answers as it goes.
 
@@ -139,20 +141,20 @@ class AsyncLipSyncClient:
             InputError: the server is asked over HTTP.
         """
         self._transport.check_streams()
-        chunks = stream(self._transport, await self.avatar(avatar), audio, plan or Plan())
+        chunks = stream(self._transport, await self.avatar(avatar), audio, plan or RenderOptions())
         async with aclosing(chunks):  # type: ignore[type-var]
             async for chunk in chunks:
                 yield chunk
 
     @asynccontextmanager
     async def live(
-        self, avatar: str, plan: Plan | None = None, live: Live | None = None
+        self, avatar: str, plan: RenderOptions | None = None, live: LiveOptions | None = None
     ) -> AsyncIterator[LiveSession]:
         """A session that takes sound as it comes.
 
         Args:
             avatar: name of the avatar.
-            plan: output, pose_offset and options count; H.264 by default.
+            plan: output, loop_offset and options count; H.264 by default.
             live: the sound's form, and how latency is spent.
 
         Example:
@@ -162,7 +164,9 @@ class AsyncLipSyncClient:
                     show(frame.picture, frame.sound)
         """
         about = await self.avatar(avatar)
-        async with LiveSession(self._transport, about, plan or Plan(), live or Live()) as session:
+        async with LiveSession(
+            self._transport, about, plan or RenderOptions(), live or LiveOptions()
+        ) as session:
             yield session
 
     async def render_to_file(
@@ -170,10 +174,10 @@ class AsyncLipSyncClient:
         audio: str | Path,
         output: str | Path,
         avatar: str,
-        plan: Plan | None = None,
+        plan: RenderOptions | None = None,
         *,
         frames: str | None = None,
-        form: Form | None = None,
+        form: OutputFormat | None = None,
         force: bool = False,
         resume: bool = False,
         progress: Progress | None = None,
@@ -193,8 +197,8 @@ class AsyncLipSyncClient:
                 with those an earlier try left there.
             progress: called after each chunk.
         """
-        path, plan = Path(output), plan or Plan()
-        form = form or Form(frames or Form.name_for(path))
+        path, plan = Path(output), plan or RenderOptions()
+        form = form or OutputFormat(frames or OutputFormat.name_for(path))
         check_target(path, form, plan, force=force, resume=resume)
         about = await self.avatar(avatar)
         return await render_to_file(

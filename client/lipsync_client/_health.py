@@ -8,8 +8,8 @@ import numpy as np
 
 from ._avatar import Avatar, is_avatar
 from ._errors import ServerError, UnknownAvatar
-from ._timeline import SAMPLE_RATE
-from ._transport import Question, Tensor, Transport
+from ._transports.triton import Request, Tensor, Transport
+from .protocol import SAMPLE_RATE
 
 _PROBE_S = 30.0
 _DEAD_STUB = re.compile(r"stub process '?(\w+?)(?:_\d+)*_\d+'? is not healthy", re.IGNORECASE)
@@ -48,4 +48,4 @@ async def _one_frame(transport: Transport, avatar: Avatar) -> None:
         "AUDIO": np.zeros(SAMPLE_RATE // 10, np.float32),
         "FRAME_COUNT": np.array([1], np.int64),
     }
-    await transport.infer(Question(avatar.name, inputs, "JPEG"), _PROBE_S)
+    await transport.infer(Request(avatar.name, inputs, "JPEG"), _PROBE_S)

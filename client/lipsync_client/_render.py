@@ -13,17 +13,17 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _timeline as timeline
+from . import protocol as timeline
 from ._audio import ClipWindow
 from ._avatar import Avatar
 from ._errors import InputError, ServerTimeout
-from ._transport import Answers, Parameters, Question, Transport
+from ._transports.triton import Backend, Parameters, Request, Transport
 
 FIRST_CHUNK = 8  # frames: the first picture should not wait for a whole chunk
 
 
 @dataclass(frozen=True)
-class Plan:
+class RenderOptions:
     """How a clip is rendered.
 
     Attributes:
@@ -31,7 +31,7 @@ class Plan:
         chunk: frames a request; None for the most the server takes.
         in_flight: requests under way at once, which bounds the memory; None for 3, and 2 more for each
             further server.
-        pose_offset: frame of the avatar's own motion to begin with.
+        loop_offset: frame of the avatar's own motion to begin with.
         timeout_s: longest wait for one request, tries at other servers included.
         total_timeout_s: longest time for the whole clip; None for no limit.
         options: the server's encoder options (crf, preset, jpeg_quality).
@@ -40,7 +40,7 @@ class Plan:
     output: str = "H264"
     chunk: int | None = None
     in_flight: int | None = None
-    pose_offset: int = 0
+    loop_offset: int = 0
     timeout_s: float = 120.0
     total_timeout_s: float | None = None
     options: Parameters = field(default_factory=dict)
@@ -57,14 +57,14 @@ class Chunk:
     frames: NDArray[Any]
 
 
-class Asked(Answers, Protocol):
+class RenderBackend(Backend, Protocol):
     """What a render needs of a server, or of several as one."""
 
     transports: list[Transport]
 
 
 async def render(
-    transport: Asked, avatar: Avatar, clip: ClipWindow, plan: Plan
+    transport: RenderBackend, avatar: Avatar, clip: ClipWindow, plan: RenderOptions
 ) -> AsyncIterator[Chunk]:
     """Chunks of a clip in order.
 
@@ -102,7 +102,7 @@ async def render(
         await asyncio.gather(*pending, return_exceptions=True)
 
 
-async def _within(task: asyncio.Task[Chunk], deadline: float, plan: Plan) -> Chunk:
+async def _within(task: asyncio.Task[Chunk], deadline: float, plan: RenderOptions) -> Chunk:
     """The task's chunk, unless the time for the whole clip is over first."""
     remaining = deadline - time.monotonic()
     if math.isinf(remaining):
@@ -114,13 +114,18 @@ async def _within(task: asyncio.Task[Chunk], deadline: float, plan: Plan) -> Chu
 
 
 def _ask(
-    transport: Asked, avatar: Avatar, clip: ClipWindow, plan: Plan, start: int, count: int
+    transport: RenderBackend,
+    avatar: Avatar,
+    clip: ClipWindow,
+    plan: RenderOptions,
+    start: int,
+    count: int,
 ) -> Any:
     """The request for one chunk, with its slice cut now."""
     samples = timeline.LIVE if clip.total is None else clip.total
     begin, end = timeline.sample_range(samples, start, count)
-    asked = question(
-        avatar, plan, clip.slice(begin, end), begin, samples, start, count, plan.pose_offset
+    asked = request_for(
+        avatar, plan, clip.slice(begin, end), begin, samples, start, count, plan.loop_offset
     )
 
     async def ask() -> Chunk:
@@ -129,16 +134,16 @@ def _ask(
     return ask()
 
 
-def question(
+def request_for(
     avatar: Avatar,
-    plan: Plan,
+    plan: RenderOptions,
     audio: NDArray[np.float32],
     begin: int,
     samples: int,
     start: int,
     count: int,
-    pose_offset: int,
-) -> Question:
+    loop_offset: int,
+) -> Request:
     """What asks for some frames of a clip.
 
     Args:
@@ -147,21 +152,21 @@ def question(
         begin: sample.
         samples: length of the clip, or timeline.LIVE.
         start, count: frames of the clip.
-        pose_offset: added to a frame's number for its place in the avatar's motion.
+        loop_offset: added to a frame's number for its place in the avatar's motion.
     """
     numbers = {
         "AUDIO_START": begin,
         "CLIP_SAMPLES": samples,
         "FRAME_START": start,
         "FRAME_COUNT": count,
-        "POSE_OFFSET": pose_offset,
+        "LOOP_OFFSET": loop_offset,
     }
     inputs = {name: np.array([value], np.int64) for name, value in numbers.items()}
-    return Question(
+    return Request(
         avatar.name, {"AUDIO": np.ascontiguousarray(audio), **inputs}, plan.output, plan.options
     )
 
 
-def pictures(plan: Plan, answer: NDArray[Any]) -> NDArray[Any]:
+def pictures(plan: RenderOptions, answer: NDArray[Any]) -> NDArray[Any]:
     """An answer as Chunk.frames has it."""
     return answer if plan.output == "FRAMES" else answer[:, 0]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 import draw
+
 from lipsync_preprocessing.avatar import fill_template
 
 HERE = Path(__file__).resolve().parent

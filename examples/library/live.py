@@ -10,7 +10,8 @@ import asyncio
 import sys
 
 import soundfile
-from lipsync_client import AsyncLipSyncClient, Live, LiveSession, Plan
+
+from lipsync_client import AsyncLipSyncClient, LiveOptions, LiveSession, RenderOptions
 
 url, path, avatar = sys.argv[1:]
 samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
@@ -24,10 +25,10 @@ async def talk(session: LiveSession) -> None:
 
 
 async def main() -> None:
-    live = Live(rate=rate, channels=samples.shape[1])
+    live = LiveOptions(rate=rate, channels=samples.shape[1])
     async with (
         AsyncLipSyncClient(url) as client,
-        client.live(avatar, Plan(output="JPEG"), live) as session,
+        client.live(avatar, RenderOptions(output="JPEG"), live) as session,
     ):
         talking = asyncio.create_task(talk(session))
         shown = 0

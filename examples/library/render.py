@@ -1,7 +1,7 @@
 """Frames as they are made, in a service with an event loop of its own.
 
 Any length of sound in the same memory. The frames are H.264 access units, which join by concatenation;
-the other outputs are `Plan(output="JPEG")` and `Plan(output="FRAMES")`, raw BGR.
+the other outputs are `RenderOptions(output="JPEG")` and `RenderOptions(output="FRAMES")`, raw BGR.
 
     python examples/library/render.py grpc://127.0.0.1:8001 examples/speech.wav demo
 """

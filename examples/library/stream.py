@@ -10,13 +10,16 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-from lipsync_client import LipSyncClient, Plan
+from lipsync_client import LipSyncClient, RenderOptions
 
 url, audio, avatar = sys.argv[1:]
 folder = Path("pictures")
 folder.mkdir(exist_ok=True)
 
-with LipSyncClient(url) as client, closing(client.stream(audio, avatar, Plan("JPEG"))) as chunks:
+with (
+    LipSyncClient(url) as client,
+    closing(client.stream(audio, avatar, RenderOptions("JPEG"))) as chunks,
+):
     for chunk in chunks:
         for number, picture in enumerate(chunk.frames, start=chunk.start):
             (folder / f"{number:05}.jpg").write_bytes(picture)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from gevent.lock import RLock
+
 from lipsync_client import LipSyncError
 from lipsync_client import UnknownAvatar as NotAnAvatar
 from lipsync_client._avatar import Avatar, is_avatar

@@ -13,9 +13,10 @@ import gevent.queue
 import numpy as np
 import tritonclient.grpc
 import tritonclient.http
-from lipsync_client import _timeline as timeline
 from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
+
+from lipsync_client import protocol as timeline
 
 from .failures import Failure, WrongAnswer, translated
 

@@ -9,9 +9,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
-from lipsync_client._audio import AudioFile
-from lipsync_client._timeline import SAMPLE_RATE
 from numpy.typing import NDArray
+
+from lipsync_client._audio import AudioFile
+from lipsync_client.protocol import SAMPLE_RATE
 
 SPEECH = Path(__file__).resolve().parents[2] / "examples" / "speech.wav"
 OUTPUTS = ("H264", "JPEG", "FRAMES")

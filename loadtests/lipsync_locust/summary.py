@@ -6,7 +6,7 @@ from argparse import Namespace
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from lipsync_client._timeline import FPS
+from lipsync_client.protocol import FPS
 
 from . import knee
 from .server_metrics import ModelLoad

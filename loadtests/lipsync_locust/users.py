@@ -13,11 +13,12 @@ from typing import Any
 import gevent
 import grpc.experimental.gevent as grpc_gevent
 from gevent.pool import Pool
-from lipsync_client import _timeline as timeline
-from lipsync_client._avatar import Avatar
-from lipsync_client._render import FIRST_CHUNK
 from locust import User, constant, tag, task  # patches the standard library
 from locust.exception import StopUser
+
+from lipsync_client import protocol as timeline
+from lipsync_client._avatar import Avatar
+from lipsync_client._render import FIRST_CHUNK
 
 from .directory import STREAM_MODEL, Directory
 from .failures import Failure, Late, WrongAnswer

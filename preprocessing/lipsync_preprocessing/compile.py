@@ -56,7 +56,7 @@ def compile_generator(generator: Any, faces: Faces) -> Any:
         faces: uint8 [K,320,320,3] BGR, one for each frame of the avatar.
 
     Returns:
-        model with inputs `pose` INT64 [batch,1], `audio` FLOAT [batch,32,16,16] and output
+        model with inputs `loop_index` INT64 [batch,1], `audio` FLOAT [batch,32,16,16] and output
         `patch` UINT8 [batch,320,320,3] BGR.
 
     Raises:
@@ -183,7 +183,7 @@ def _entry(count: int, opset: int, ir_version: int) -> Any:
         "mask": mask,
     }
     nodes = [
-        _squeeze("pose", "number", opset),
+        _squeeze("loop_index", "number", opset),
         # Ping-pong: p = (i+1) mod 2L, k = L - |p - L|. ONNX's Mod is never negative for 2L > 0.
         helper.make_node("Add", ["number", "one"], ["next"]),
         helper.make_node("Mod", ["next", "period"], ["phase"]),
@@ -201,7 +201,7 @@ def _entry(count: int, opset: int, ir_version: int) -> Any:
         nodes[4:6] = [helper.make_node("Mul", ["phase", "last"], ["frame"])]
         nodes = [n for n in nodes if n.output[0] != "offset"]
     inputs = [
-        helper.make_tensor_value_info("pose", TensorProto.INT64, [BATCH, 1]),
+        helper.make_tensor_value_info("loop_index", TensorProto.INT64, [BATCH, 1]),
         helper.make_tensor_value_info("audio", TensorProto.FLOAT, [BATCH, *AUDIO_SHAPE]),
         helper.make_tensor_value_info(_FACES, TensorProto.UINT8, [count, 3, FACE, FACE]),
     ]

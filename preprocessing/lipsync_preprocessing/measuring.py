@@ -103,6 +103,7 @@ class Bench:
     @contextmanager
     def _serving(self, candidate: Candidate) -> Iterator[tuple[Path, Any, list[Any]]]:
         import psutil
+
         from lipsync_client import LipSyncClient, LipSyncError
 
         server_class, embedded_error = embedded_server()

@@ -34,7 +34,7 @@ _WINDOWS = tuple(frames + 15 for frames in _FRAMES)
 # Where TensorRT's part of the compiled generator may begin: it takes no uint8 weights, so not at the
 # inputs, and every tensor that crosses into it needs its shapes. Those it does not meet are ignored.
 GENERATOR_SHAPES: dict[str, tuple[int, ...]] = {
-    "pose": (1,),
+    "loop_index": (1,),
     "audio": AUDIO_SHAPE,
     "frame": (),
     "pixels": (3, FACE, FACE),

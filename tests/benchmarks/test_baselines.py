@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+
+from lipsync_benchmarks.baselines import Cached, Sequential, composite
+from lipsync_benchmarks.baselines_parallel import ParallelComposite, SessionPool
+from lipsync_benchmarks.case import Material, prepare, write_raw_repository
+from lipsync_benchmarks.job import JobError, JobProcess
+from lipsync_benchmarks.network import Network, TritonNetwork
 from lipsync_embedded import Server
 from lipsync_preprocessing.repository import RAW
-from service.triton import Triton, speech
-from toy_avatars import ROOT, ToyAvatar
-
-sys.path.append(str(ROOT / "loadtests"))
-
-from baselines import Cached, Sequential, composite
-from baselines_parallel import ParallelComposite, SessionPool
-from bench_case import Material, prepare, write_raw_repository
-from bench_job import JobError, JobProcess
-from bench_network import Network, TritonNetwork
+from support.toy_avatars import ToyAvatar
+from support.triton_calls import Triton, speech
 
 WAVE = speech(0.9)  # more frames than the toy avatar's loop has
 

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 import soundfile
+
+from lipsync_benchmarks import measure as bench_measure
+from lipsync_benchmarks import quick as bench_quick
+from lipsync_benchmarks import service as bench_service
+from lipsync_benchmarks import stages as bench_stages
+from lipsync_benchmarks.job import JobProcess, Outcome
+from lipsync_benchmarks.measure import Row, Sample
+from lipsync_benchmarks.report import network_table, ratios, rows_table, spread
+from lipsync_benchmarks.scaling import Point
 from lipsync_embedded import Server
-from service.triton import speech
-from toy_avatars import ROOT
-
-sys.path.append(str(ROOT / "loadtests"))
-
-import bench_measure
-import bench_quick
-import bench_service
-import bench_stages
-from bench_job import JobProcess, Outcome
-from bench_measure import Row, Sample
-from bench_report import network_table, ratios, rows_table, spread
-from bench_scaling import Point
+from support.triton_calls import speech
 
 
 def sample(fps: float, calls: list[tuple[float, int]] | None = None) -> Sample:
@@ -111,7 +107,8 @@ def test_guard_says_what_moved(tmp_path: Path) -> None:
 
 def test_pictures(tmp_path: Path) -> None:
     import cv2
-    from bench_plots import plot_scaling, plot_stages
+
+    from lipsync_benchmarks.plots import plot_scaling, plot_stages
 
     stages = {name: dict.fromkeys(bench_stages.STAGES, 2.0) for name in ("MP4", "raw")}
     plot_stages(stages, tmp_path / "images/stages.png")

@@ -12,13 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from toy_avatars import ROOT
 
-sys.path.append(str(ROOT / "loadtests"))
-
-import bench_gpu
-import bench_gpu_network as network
-from bench_gpu_sections import Notes, Settings
+from lipsync_benchmarks import gpu as bench_gpu
+from lipsync_benchmarks import gpu_network as network
+from lipsync_benchmarks.gpu_sections import Notes, Settings
+from support.toy_avatars import ROOT
 
 SMALL = ["--frames", "5", "--batches", "1,2", "--width", "0.125", "--clips", "1"]
 SETTINGS = Settings("cpu", 4, (1, 2), (1,), 0.125, "HEURISTIC", 480.0)
@@ -26,7 +24,15 @@ SETTINGS = Settings("cpu", 4, (1, 2), (1,), 0.125, "HEURISTIC", 480.0)
 
 def run(path: Path, *options: str) -> tuple[dict[str, Any], str]:
     """The JSON and the standard output."""
-    command = [sys.executable, "loadtests/bench_gpu.py", "--json", str(path), *SMALL, *options]
+    command = [
+        sys.executable,
+        "-m",
+        "lipsync_benchmarks.gpu",
+        "--json",
+        str(path),
+        *SMALL,
+        *options,
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
     return json.loads(path.read_text()), done.stdout

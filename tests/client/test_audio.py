@@ -6,11 +6,12 @@ from pathlib import Path
 
 import av
 import numpy as np
-import oracle
 import pytest
+
 from lipsync_client import InputError
 from lipsync_client._audio import AudioFile, ClipWindow
-from sounds import RATES, write_sound
+from support import oracle
+from support.audio_files import RATES, write_sound
 
 
 def read(path: Path) -> np.ndarray:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import av
 import pytest
-from lipsync_client import LipSyncClient, Plan
+
+from lipsync_client import LipSyncClient, RenderOptions
 from lipsync_embedded import Server
-from sounds import write_sound
-from toy_avatars import ROOT
+from support.audio_files import write_sound
+from support.toy_avatars import ROOT
 
 EXAMPLES = ROOT / "examples/library"
 FRAMES = 74  # of three seconds
@@ -55,7 +56,7 @@ def test_stream(server: Server, clip: Path, tmp_path: Path) -> None:
     assert said == f"{len(pictures)} pictures in pictures\n"
     assert 50 <= len(pictures) < FRAMES
     with LipSyncClient(server.grpc_url) as client:
-        chunks = client.render(clip, "toy", Plan("JPEG"))
+        chunks = client.render(clip, "toy", RenderOptions("JPEG"))
         frames = [frame for chunk in chunks for frame in chunk.frames]
     assert [path.read_bytes() for path in pictures] == frames[: len(pictures)]
 

@@ -15,16 +15,23 @@ from pathlib import Path
 
 import av
 import cv2
-import lipsync_client
 import numpy as np
-import oracle as contract
 import psutil
 import pytest
-from lipsync_client import AsyncLipSyncClient, LipSyncClient, OutputError, Plan, UnknownAvatar
-from lipsync_embedded import Server
-from oracle import Oracle
-from sounds import write_sound
 from test_audio import broken_files
+
+import lipsync_client
+from lipsync_client import (
+    AsyncLipSyncClient,
+    LipSyncClient,
+    OutputError,
+    RenderOptions,
+    UnknownAvatar,
+)
+from lipsync_embedded import Server
+from support import oracle as contract
+from support.audio_files import write_sound
+from support.oracle import Oracle
 
 CLIENT = str(Path(sys.executable).with_name("lipsync-client"))
 
@@ -56,7 +63,7 @@ def test_frames_equal_the_oracle(
 ) -> None:
     expected = oracles["toy"].render(contract.load_audio(clip))
     with LipSyncClient(urls(server)[protocol]) as client:
-        chunks = list(client.render(clip, "toy", Plan(output="FRAMES", chunk=chunk)))
+        chunks = list(client.render(clip, "toy", RenderOptions(output="FRAMES", chunk=chunk)))
     frames = np.concatenate([c.frames for c in chunks])
     assert [c.start for c in chunks] == np.cumsum(
         [0, *(len(c.frames) for c in chunks[:-1])]

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
-import oracle
+import lipsync_mel
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lipsync_client import _timeline as timeline
 
-sys.path.append(str(Path(__file__).parents[2] / "model_repository/mel/1"))
-import lipsync_mel
+from lipsync_client import protocol as timeline
+from support import oracle
 
 clips = st.integers(1, 400_000)
 

@@ -21,9 +21,10 @@ sys.path[:0] = [str(ROOT / p) for p in ("tests", "examples/demo", "examples/demo
 import corpus  # noqa: E402
 from draw import draw_face  # noqa: E402
 from mouth import Mouth  # noqa: E402
-from opening import opening  # noqa: E402
-from poses import pose_of  # noqa: E402
 from speech import speak  # noqa: E402
+
+from support.demo_motion import pose_of  # noqa: E402
+from support.mouth_opening import opening  # noqa: E402
 
 OUT = Path(__file__).with_name("held_out")
 CLIPS = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,16 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from lipsync_client import LipSyncClient, Plan
-from lipsync_embedded import Server
-from opening import opening
-from toy_avatars import ROOT
-
-sys.path.append(str(ROOT / "examples/demo"))
 from draw import draw_face
 from motion import face_rect
 from mouth import Mouth
-from poses import pose_of
+
+from lipsync_client import LipSyncClient, RenderOptions
+from lipsync_embedded import Server
+from support.demo_motion import pose_of
+from support.mouth_opening import opening
 
 HELD_OUT = Path(__file__).with_name("held_out")
 CLIPS = ("woman", "man")
@@ -33,7 +30,7 @@ def demo(demo_server: Server) -> Iterator[LipSyncClient]:
 
 
 def rendered(client: LipSyncClient, audio: Path) -> np.ndarray:
-    chunks = list(client.render(audio, "demo", Plan(output="FRAMES")))
+    chunks = list(client.render(audio, "demo", RenderOptions(output="FRAMES")))
     return np.concatenate([chunk.frames for chunk in chunks])
 
 

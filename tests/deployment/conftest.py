@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 import trustme
-from collector import Collector
-from replicas import Gateway, Replica, haproxy, two_replicas
 
-TOKENS = {"anna": "token-of-anna", "busy": "token-of-busy", "narrow": "token-of-narrow"}
+from support.collector import Collector
+from support.replicas import TOKENS, Gateway, Replica, haproxy, two_replicas
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from replicas import ROOT
+
+from support.replicas import ROOT
 
 LOCKS = ["requirements.txt", "requirements.cpu.txt", "requirements.client.txt"]
 Version = tuple[str, str]

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from callers import Caller
-from conftest import TOKENS
-from replicas import ROOT, Gateway, Replica, status, wait_until
-from service.triton import PROTOCOLS, Triton, slice_request, speech
+
+from support.callers import Caller
+from support.replicas import ROOT, TOKENS, Gateway, Replica, status, wait_until
+from support.triton_calls import PROTOCOLS, Triton, slice_request, speech
 
 pytestmark = pytest.mark.soak  # minutes of restarts and of waiting for health checks
 SECONDS = int(os.environ.get("LIPSYNC_ROLLING_SECONDS", "180"))  # of Locust's load

@@ -17,13 +17,13 @@ import grpc
 import numpy as np
 import pytest
 import soundfile
-from callers import Caller
-from collector import Collector
-from conftest import TOKENS
-from lipsync_client import LipSyncClient, NotAllowed, Plan
+
+from lipsync_client import LipSyncClient, NotAllowed, RenderOptions
 from lipsync_embedded._wheel import find_wheel
-from replicas import ROOT, Gateway, Replica, wait_until
-from service.triton import PROTOCOLS, Triton, slice_request, speech
+from support.callers import Caller
+from support.collector import Collector
+from support.replicas import ROOT, TOKENS, Gateway, Replica, wait_until
+from support.triton_calls import PROTOCOLS, Triton, slice_request, speech
 
 MIB = 2**20
 OPEN_GRPC = [
@@ -311,7 +311,7 @@ def test_a_request_brings_its_name_and_no_trace(
 ) -> None:
     assert not traced(anna, collector)  # a caller could have every request of its own traced
     name = 'clip-7" \\ {' + "x" * 80
-    assert anna.https("GET", "/v2/models/toy/ready", headers={"lipsync-request": name})[0] == 200
+    assert anna.https("GET", "/v2/models/toy/ready", headers={"x-request-id": name})[0] == 200
 
     def lines() -> list[dict[str, Any]]:
         text = (gateway_folder / "plain/haproxy.log").read_text().splitlines()
@@ -369,7 +369,7 @@ def test_the_client_renders_through_it(
 ) -> None:
     def jpegs(url: str, token: str | None = None) -> list[bytes]:
         with LipSyncClient(url, token=token, ca_file=gateway_folder / "ca.pem") as client:
-            chunks = client.render(gateway_folder / "clip.wav", "toy", Plan(output="JPEG"))
+            chunks = client.render(gateway_folder / "clip.wav", "toy", RenderOptions(output="JPEG"))
             return [frame for chunk in chunks for frame in chunk.frames]
 
     assert replicas[0].server is not None

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 import yaml
-from callers import Caller
-from conftest import TOKENS
-from replicas import ROOT, Gateway, Replica, free_port, status, wait_until
-from service.triton import Triton, slice_request, speech
+
+from support.callers import Caller
+from support.replicas import ROOT, TOKENS, Gateway, Replica, free_port, status, wait_until
+from support.triton_calls import Triton, slice_request, speech
 
 FOLDER = ROOT / "docker/prometheus"
 DASHBOARD = ROOT / "docker/grafana/dashboards/lipsync.json"

@@ -23,12 +23,13 @@ import numpy as np
 import pytest
 import tritonclient.grpc
 import tritonclient.http
-from collector import Collector, Span
-from lipsync_embedded import Server
-from replicas import ROOT, status, wait_until
-from service.triton import PROTOCOLS, Triton, slice_request, speech
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
+
+from lipsync_embedded import Server
+from support.collector import Collector, Span
+from support.replicas import ROOT, status, wait_until
+from support.triton_calls import PROTOCOLS, Triton, slice_request, speech
 
 HOST = "127.0.0.9"  # the ports are the image's own, so the address is one that nobody else here has
 BIN = str(Path(sys.executable).parent)

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import tritonclient.grpc
-from lipsync_embedded import Server
 from prometheus_client.parser import text_string_to_metric_families
-from replicas import ROOT, wait_until
-from service.triton import PROTOCOLS, Triton, slice_request, speech
 from tritonclient.utils import InferenceServerException
+
+from lipsync_embedded import Server
+from support.replicas import ROOT, wait_until
+from support.triton_calls import PROTOCOLS, Triton, slice_request, speech
 
 Numbers = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 

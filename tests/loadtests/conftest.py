@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from lipsync_embedded import Server
-from locust_run import LOADTESTS, Run, run_locust
 
-sys.path.append(str(LOADTESTS))  # for the modules that do without Locust's patching
+from lipsync_embedded import Server
+from support.locust_run import Run, run_locust
 
 
 @pytest.fixture

@@ -6,13 +6,14 @@ from argparse import Namespace
 from collections import Counter
 
 import pytest
+from tritonclient.utils import InferenceServerException
+
 from lipsync_locust import knee
 from lipsync_locust.failures import Overloaded, Rejected, TimedOut, Unreachable, translated
 from lipsync_locust.server_metrics import difference, parse
 from lipsync_locust.settings import _address, _headers
 from lipsync_locust.summary import broken_limits, summarise
 from lipsync_locust.tally import CHUNK, CLIP, LIVE, Measured, Tally, histogram_percentiles
-from tritonclient.utils import InferenceServerException
 
 METRICS = """\
 # HELP nv_inference_request_success Number of successful inference requests

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from locust_run import Run
+
+from support.locust_run import Run
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lipsync_client._timeline import frame_count
+
+from lipsync_client.protocol import frame_count
 from lipsync_embedded import Server
-from locust_run import LOADTESTS, LOCUST, STOP, Run, addresses, run_locust
+from support.locust_run import LOADTESTS, LOCUST, STOP, Run, addresses, run_locust
 
 SHORT_FRAMES = frame_count(16_000)
 

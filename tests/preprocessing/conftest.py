@@ -12,8 +12,9 @@ import numpy.typing as npt
 import onnx
 import onnxruntime
 import pytest
+
 from lipsync_preprocessing import networks
-from toy_data import MODEL_REPOSITORY, make_raw
+from support.toy_datasets import MODEL_REPOSITORY, make_raw
 
 Array = npt.NDArray[Any]
 Runner = Callable[..., Array]

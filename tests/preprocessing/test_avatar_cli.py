@@ -11,8 +11,9 @@ from typing import Any
 import cv2
 import pytest
 from click.testing import CliRunner, Result
+
 from lipsync_preprocessing.cli import main
-from toy_data import COUNT
+from support.toy_datasets import COUNT
 
 
 @pytest.fixture

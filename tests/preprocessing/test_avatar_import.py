@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+
 from lipsync_preprocessing import avatar as avatars
 from lipsync_preprocessing import networks
 from lipsync_preprocessing import update as updating
@@ -19,7 +20,7 @@ from lipsync_preprocessing.dataset import read_dataset
 from lipsync_preprocessing.errors import AvatarError, DatasetError, ModelError, RepositoryError
 from lipsync_preprocessing.faces import cut_face
 from lipsync_preprocessing.repository import Repository
-from toy_data import COUNT, HEIGHT, WIDTH, make_raw
+from support.toy_datasets import COUNT, HEIGHT, WIDTH, make_raw
 
 
 def tree(root: Path) -> dict[str, bytes]:
@@ -81,7 +82,7 @@ def test_an_avatar_is_three_models(add: Any, repository: Path, run: Any, rng: An
     assert store.model_file("audio_window").is_file()
     patch = run(
         str(store.model_file("anna_generator")),
-        pose=np.array([[0]]),
+        loop_index=np.array([[0]]),
         audio=rng.random((1, 32, 16, 16)).astype(np.float32),
     )
     assert patch.shape == (1, 320, 320, 3)
@@ -352,11 +353,11 @@ def test_update_makes_versions(
     assert store.versions("anna_raw") == (1, 2)
     audio = rng.random((1, 32, 16, 16)).astype(np.float32)
     first, second = (
-        run(str(store.model_file("anna_generator", v)), pose=np.array([[0]]), audio=audio)
+        run(str(store.model_file("anna_generator", v)), loop_index=np.array([[0]]), audio=audio)
         for v in (1, 2)
     )
     assert not np.array_equal(first, second)
-    # The new version has the same faces, from the pack: by hand, frame 1 comes at pose 0.
+    # The new version has the same faces, from the pack: by hand, frame 1 comes at loop_index 0.
     frame = list(read_dataset(raw_dataset).read())[1]
     face = cut_face(frame.image, frame.rect)
     masked = face.copy()

@@ -1,19 +1,19 @@
 from __future__ import annotations
 
 import pickle
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+
 from lipsync_preprocessing import networks
 from lipsync_preprocessing.errors import CheckpointError
 
 torch = pytest.importorskip("torch", reason="needs the export extra")
 
-sys.path.append(str(Path(__file__).parents[2] / "examples/demo/training"))
 import torch_networks as reference  # noqa: E402
+
 from lipsync_preprocessing import export  # noqa: E402
 
 

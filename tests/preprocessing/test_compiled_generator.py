@@ -6,14 +6,15 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
+
 from lipsync_preprocessing import compile as compiling
 from lipsync_preprocessing import networks
 from lipsync_preprocessing.batching import with_symbolic_batch
 from lipsync_preprocessing.errors import ModelError
 from lipsync_preprocessing.onnx_models import Port, Ports
-from onnx import TensorProto, helper, numpy_helper
 
-POSES = [-100, -7, -1, 0, 1, 2, 3, 4, 5, 9, 1000]
+LOOP_INDICES = [-100, -7, -1, 0, 1, 2, 3, 4, 5, 9, 1000]
 
 
 def pose_to_frame(i: int, count: int) -> int:
@@ -25,9 +26,9 @@ def pose_to_frame(i: int, count: int) -> int:
     return p if p <= count - 1 else period - p
 
 
-def by_hand(run: Any, state: Any, faces: Any, poses: list[int], audio: Any) -> Any:
+def by_hand(run: Any, state: Any, faces: Any, loop_indices: list[int], audio: Any) -> Any:
     """99.onnx run on arrays made with numpy."""
-    face = faces[[pose_to_frame(i, len(faces)) for i in poses]]
+    face = faces[[pose_to_frame(i, len(faces)) for i in loop_indices]]
     masked = face.copy()
     masked[:, 5:310, 5:315] = 0
     x = np.concatenate([face, masked], axis=-1).transpose(0, 3, 1, 2).astype(np.float32) / 255
@@ -44,7 +45,7 @@ def make_faces(rng: Any, count: int) -> Any:
     [
         (5, None, ("input", "audio")),
         (1, 1, ("visual_input", "audio_input")),
-        (2, 1, ("patch", "pose")),  # the compiled graph's own names
+        (2, 1, ("patch", "loop_index")),  # the compiled graph's own names
         (4, 3, ("audio", "input")),
     ],
 )
@@ -54,11 +55,11 @@ def test_equals_the_network_run_by_hand(
     faces = make_faces(rng, count)
     generator = networks.build_generator(generator_state, batch=batch, input_names=names)
     model = compiling.compile_generator(generator, faces)
-    audio = rng.random((len(POSES), 32, 16, 16)).astype(np.float32)
-    came = run(model, pose=np.array(POSES)[:, None], audio=audio)
-    expected = by_hand(run, generator_state, faces, POSES, audio)
+    audio = rng.random((len(LOOP_INDICES), 32, 16, 16)).astype(np.float32)
+    came = run(model, loop_index=np.array(LOOP_INDICES)[:, None], audio=audio)
+    expected = by_hand(run, generator_state, faces, LOOP_INDICES, audio)
     np.testing.assert_array_equal(came, expected)
-    one = run(model, pose=np.array(POSES[:1])[:, None], audio=audio[:1])
+    one = run(model, loop_index=np.array(LOOP_INDICES[:1])[:, None], audio=audio[:1])
     np.testing.assert_array_equal(one, expected[:1])
 
 
@@ -72,7 +73,7 @@ def test_ports_are_static_but_for_the_batch(generator_state: Any, rng: Any) -> N
         for v in (*model.graph.input, *model.graph.output)
     }
     assert ports == {
-        "pose": (TensorProto.INT64, ["batch", 1]),
+        "loop_index": (TensorProto.INT64, ["batch", 1]),
         "audio": (TensorProto.FLOAT, ["batch", 32, 16, 16]),
         "patch": (TensorProto.UINT8, ["batch", 320, 320, 3]),
     }
@@ -98,7 +99,7 @@ def test_keeps_the_networks_own_opset(opset: int, generator_state: Any, run: Any
     assert model.opset_import[0].version == opset
     assert model.ir_version == (9 if opset == 20 else 8)
     audio = rng.random((2, 32, 16, 16)).astype(np.float32)
-    came = run(model, pose=np.array([[0], [3]]), audio=audio).astype(int)
+    came = run(model, loop_index=np.array([[0], [3]]), audio=audio).astype(int)
     # ONNX Runtime may fuse another opset's graph in another way, and round the last bit elsewhere.
     difference = np.abs(came - by_hand(run, generator_state, faces, [0, 3], audio))
     assert difference.max() <= 1
@@ -139,7 +140,7 @@ def test_batch_baked_into_reshape_and_resize_is_freed(
     faces = make_faces(rng, 3)
     audio = rng.random((3, 32, 16, 16)).astype(np.float32)
     model = compiling.compile_generator(generator, faces)
-    came = run(model, pose=np.array([[0], [1], [2]]), audio=audio)
+    came = run(model, loop_index=np.array([[0], [1], [2]]), audio=audio)
     expected = by_hand(run, generator_state, faces, [0, 1, 2], audio)
     np.testing.assert_array_equal(came, expected)
 
@@ -190,7 +191,7 @@ def test_many_faces_lie_beside_the_graph(
     assert sorted(p.name for p in folder.iterdir()) == ["faces.bin", "model.onnx"]
     assert (folder / "model.onnx").stat().st_size < generator.ByteSize() + 500_000
     feeds = {
-        "pose": np.array([[0], [7]]),
+        "loop_index": np.array([[0], [7]]),
         "audio": rng.random((2, 32, 16, 16)).astype(np.float32),
     }
     np.testing.assert_array_equal(

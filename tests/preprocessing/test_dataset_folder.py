@@ -9,10 +9,19 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+
 from lipsync_preprocessing.dataset import read_dataset
 from lipsync_preprocessing.errors import DatasetError
 from lipsync_preprocessing.faces import cut_face
-from toy_data import COUNT, HEIGHT, WIDTH, make_packaged, make_raw, rect_of, write_landmarks
+from support.toy_datasets import (
+    COUNT,
+    HEIGHT,
+    WIDTH,
+    make_packaged,
+    make_raw,
+    rect_of,
+    write_landmarks,
+)
 
 
 def test_raw_frames_come_byte_for_byte(raw_dataset: Path) -> None:

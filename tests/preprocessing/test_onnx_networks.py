@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+
 from lipsync_preprocessing import networks
 from lipsync_preprocessing.errors import CheckpointError
 

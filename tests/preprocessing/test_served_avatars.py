@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+
 from lipsync_preprocessing.avatar import add_avatar
 from lipsync_preprocessing.cli import main
 from lipsync_preprocessing.update import update_generator
-from toy_data import HEIGHT, WIDTH
+from support.toy_datasets import HEIGHT, WIDTH
 
 pytest.importorskip("lipsync_embedded")
 grpc = pytest.importorskip("tritonclient.grpc")
@@ -171,6 +172,7 @@ def test_check_notices_a_deaf_avatar(
 ) -> None:
     """A generator that ignores its audio must not pass."""
     import onnx
+
     from lipsync_preprocessing import networks
 
     state = dict(generator_state)

@@ -17,6 +17,8 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 from google.protobuf import text_format
+from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
+
 from lipsync_preprocessing import overlays, tune
 from lipsync_preprocessing.avatar import add_avatar
 from lipsync_preprocessing.cli import main
@@ -24,7 +26,6 @@ from lipsync_preprocessing.overlays import GPU_PROFILES, PROFILES, Settings
 from lipsync_preprocessing.profiles import write_profile
 from lipsync_preprocessing.repository import Repository
 from lipsync_preprocessing.update import prune_versions, update_generator
-from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
 pytest.importorskip("lipsync_embedded")
 from lipsync_embedded import Server, ServerError, ServerStartError

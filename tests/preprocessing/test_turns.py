@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from google.protobuf import text_format
+from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
+
 from lipsync_preprocessing.avatar import add_avatar
 from lipsync_preprocessing.overlays import Settings
 from lipsync_preprocessing.profiles import make_profile
 from lipsync_preprocessing.repository import Repository
-from triton import Triton
-from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
+from support.triton_calls import Triton
 
 pytest.importorskip("lipsync_embedded")
 from lipsync_embedded import Server
@@ -63,7 +64,7 @@ def on_cpu(repository: Path, name: str) -> None:
 
 def generate(server: Server, model: str) -> None:
     tensors = {
-        "pose": np.arange(8, dtype=np.int64).reshape(8, 1),
+        "loop_index": np.arange(8, dtype=np.int64).reshape(8, 1),
         "audio": np.zeros((8, 32, 16, 16), np.float32),
     }
     assert Triton(server, "grpc").infer(model, tensors, ["patch"])["patch"].shape == (

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lipsync_embedded import Server
-from oracle import Oracle
-from pictures import assert_same_frames
-from triton import PROTOCOLS, Triton, processes, speech
 from tritonclient.utils import InferenceServerException
+
+from lipsync_embedded import Server
+from support.decoded_frames import assert_same_frames
+from support.oracle import Oracle
+from support.triton_calls import PROTOCOLS, Triton, processes, speech
 
 WAVE = speech(2.0)  # 49 frames
 BIG = 2**62
@@ -43,7 +44,10 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
     "clip too short": ({"audio": WAVE, "clip": 31999, "count": 1}, "CLIP_SAMPLES must be -1"),
     "clip negative": ({"audio": WAVE, "clip": -2, "count": 1}, "CLIP_SAMPLES must be -1"),
     "clip huge": ({"audio": WAVE, "clip": BIG, "count": 1}, "CLIP_SAMPLES must be -1"),
-    "pose huge": ({"audio": WAVE, "count": 1, "pose": BIG}, "POSE_OFFSET must be within"),
+    "loop_offset huge": (
+        {"audio": WAVE, "count": 1, "loop_offset": BIG},
+        "LOOP_OFFSET must be within",
+    ),
     "crf": (
         {"audio": WAVE, "count": 1, "output": "H264", "parameters": {"crf": 52}},
         "0 to 51, got 52",

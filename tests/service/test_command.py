@@ -12,14 +12,15 @@ from pathlib import Path
 
 import av
 import numpy as np
-import oracle as contract
 import psutil
 import pytest
 import soundfile
+
 from lipsync_embedded import Server
-from oracle import Oracle
-from test_encodings import i420
-from triton import shared_memory, speech
+from service.test_encodings import i420
+from support import oracle as contract
+from support.oracle import Oracle
+from support.triton_calls import shared_memory, speech
 
 CLIENT = str(Path(sys.executable).with_name("lipsync-client"))
 RATE = 44_100

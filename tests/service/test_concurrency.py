@@ -5,26 +5,27 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+
 from lipsync_embedded import Server
-from oracle import Oracle
-from pictures import assert_same_frames
-from triton import Triton, assert_counted, speech
+from support.decoded_frames import assert_same_frames
+from support.oracle import Oracle
+from support.triton_calls import Triton, assert_counted, speech
 
 CALLERS = 16
 
 
 def test_sixteen_callers(server: Server, oracles: dict[str, Oracle]) -> None:
     waves = [speech(0.4, seed) for seed in range(CALLERS)]
-    poses = [3 * n for n in range(CALLERS)]
+    loop_indices = [3 * n for n in range(CALLERS)]
 
     def call(n: int) -> np.ndarray:
-        return Triton(server, "grpc").frames("toy", waves[n], pose=poses[n])
+        return Triton(server, "grpc").frames("toy", waves[n], loop_offset=loop_indices[n])
 
     before = batches(server)
     with ThreadPoolExecutor(CALLERS) as pool:
         answers = list(pool.map(call, range(CALLERS)))
     for n, frames in enumerate(answers):
-        assert_same_frames(frames, oracles["toy"].render(waves[n], pose_offset=poses[n]))
+        assert_same_frames(frames, oracles["toy"].render(waves[n], loop_offset=loop_indices[n]))
     executions, merged = (now - then for now, then in zip(batches(server), before, strict=True))
     assert executions < CALLERS
     assert merged > 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,21 +12,20 @@ import cv2
 import numpy as np
 import onnx
 import openvino
-import oracle
 import pytest
+from draw import draw_face
 from google.protobuf import json_format
+
 from lipsync_embedded import Server, accelerator, graph_steps
 from lipsync_embedded.config_error import ConfigError
 from lipsync_embedded.mixed_precision import keep_in_f32
 from lipsync_embedded.onnx_model import OnnxModel
 from lipsync_preprocessing.compile import compile_generator
 from lipsync_preprocessing.repository import Repository, write_config
-from pictures import assert_same_frames, psnr
-from toy_avatars import ROOT, ToyAvatar
-from triton import Triton, speech
-
-sys.path.append(str(ROOT / "examples/demo"))
-from draw import draw_face
+from support import oracle
+from support.decoded_frames import assert_same_frames, psnr
+from support.toy_avatars import ROOT, ToyAvatar
+from support.triton_calls import Triton, speech
 
 FRAMES = 10  # of the toy avatar
 Patches = np.ndarray
@@ -53,7 +51,7 @@ def run(toy_repository: Path) -> Run:
     """Patches of the toy avatar's generator over two rounds of its ping-pong, and what ran."""
     rng = np.random.default_rng(0)
     count = 4 * FRAMES
-    pose = np.arange(7, 7 + count, dtype=np.int64)[:, None]
+    loop_index = np.arange(7, 7 + count, dtype=np.int64)[:, None]
     audio = rng.random((count, 32, 16, 16), np.float32)
     done: dict[tuple[tuple[str, str], ...], tuple[Patches, str]] = {}
 
@@ -65,7 +63,7 @@ def run(toy_repository: Path) -> Run:
                 del settings["optimization"]
             model = OnnxModel(toy_repository / "toy_generator/1", settings, "CPU", 0)
             # Two requests in one batch, of uneven length.
-            requests = [[pose[:13], audio[:13]], [pose[13:], audio[13:]]]
+            requests = [[loop_index[:13], audio[:13]], [loop_index[13:], audio[13:]]]
             answers = model.run(requests)
             assert [len(a[0]) for a in answers] == [13, count - 13]
             done[key] = np.concatenate([a[0] for a in answers]), model.description
@@ -120,14 +118,14 @@ def trained(
     model = compile_generator(onnx.load(str(generator)), np.stack(faces))
     onnx.save(model, str(directory / "model.onnx"))
     audio = oracle.Oracle(toy_avatars["toy"].dataset, generator, encoder).audio(speech(1.0))[::4]
-    pose = np.arange(len(audio), dtype=np.int64)[:, None]
+    loop_index = np.arange(len(audio), dtype=np.int64)[:, None]
 
     def patches(**parameters: str) -> tuple[Patches, str]:
         settings = config(toy_repository, "toy_generator", **parameters)
         if not parameters:
             del settings["optimization"]
         engine = OnnxModel(directory, settings, "CPU", 0)
-        return engine.run([[pose, audio]])[0][0], engine.description
+        return engine.run([[loop_index, audio]])[0][0], engine.description
 
     return patches
 

@@ -11,12 +11,13 @@ import av
 import cv2
 import numpy as np
 import pytest
+
 from lipsync_embedded import Server
 from lipsync_preprocessing.avatar import add_avatar
-from oracle import Oracle
-from pictures import assert_same_frames, nal_types, psnr
-from toy_avatars import ToyAvatar, write_dataset, write_landmarks
-from triton import PROTOCOLS, Triton, speech
+from support.decoded_frames import assert_same_frames, nal_types, psnr
+from support.oracle import Oracle
+from support.toy_avatars import ToyAvatar, write_dataset, write_landmarks
+from support.triton_calls import PROTOCOLS, Triton, speech
 
 WAVE = speech(0.4)
 

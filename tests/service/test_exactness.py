@@ -11,14 +11,15 @@ import av
 import cv2
 import numpy as np
 import onnx
-import oracle
 import pytest
+
 from lipsync_embedded import Server
 from lipsync_preprocessing import networks
 from lipsync_preprocessing.avatar import add_avatar
-from pictures import assert_same_frames, nal_types, psnr
-from toy_avatars import ROOT, ToyAvatar
-from triton import PROTOCOLS, Triton, slice_request, speech
+from support import oracle
+from support.decoded_frames import assert_same_frames, nal_types, psnr
+from support.toy_avatars import ROOT, ToyAvatar
+from support.triton_calls import PROTOCOLS, Triton, slice_request, speech
 
 LIMIT = 32
 
@@ -71,14 +72,14 @@ def test_mel_windows_and_generator_inputs(
 ) -> None:
     wave = speech(1.0)
     triton = Triton(server, "grpc")
-    first = triton.infer("mel", {"AUDIO": wave}, ["WINDOWS", "INDEX", "POSE"])
+    first = triton.infer("mel", {"AUDIO": wave}, ["WINDOWS", "INDEX", "LOOP_INDEX"])
     assert np.abs(first["WINDOWS"][:, 0] - oracles["toy"].windows(wave)).max() <= 1e-5
     features = triton.infer("audio_encoder", {"mel": first["WINDOWS"]}, ["embedding"])
     inputs = {**features, "index": first["INDEX"]}
     audio = triton.infer("audio_window", inputs, ["audio"])["audio"]
     expected = oracles["toy"].audio(wave)
     assert np.abs(audio - expected).max() <= 1e-5 * max(1, np.abs(expected).max())
-    assert first["POSE"][:, 0].tolist() == list(range(len(expected)))
+    assert first["LOOP_INDEX"][:, 0].tolist() == list(range(len(expected)))
 
 
 def test_frame_counts(server: Server) -> None:
@@ -112,8 +113,8 @@ def test_pose_offset_goes_on_where_the_last_clip_ended(
     server: Server, oracles: dict[str, oracle.Oracle]
 ) -> None:
     wave = speech(0.3)
-    frames = Triton(server, "grpc").frames("toy", wave, pose=13)
-    assert_same_frames(frames, oracles["toy"].render(wave, pose_offset=13))
+    frames = Triton(server, "grpc").frames("toy", wave, loop_offset=13)
+    assert_same_frames(frames, oracles["toy"].render(wave, loop_offset=13))
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

@@ -15,11 +15,12 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from lipsync_embedded import Server
-from pictures import assert_same_frames
-from triton import NUMBERS, PROTOCOLS, Triton, processes, speech
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException
+
+from lipsync_embedded import Server
+from support.decoded_frames import assert_same_frames
+from support.triton_calls import NUMBERS, PROTOCOLS, Triton, processes, speech
 
 WAVE = speech(0.4)
 LOWEST, HIGHEST = -(2**63), 2**63 - 1
@@ -141,7 +142,7 @@ def test_two_frames_of_ten_minutes(server: Server, oracles: dict[str, Any], prot
     wave = np.tile(speech(1.0), 600)
     frames = Triton(server, protocol).frames("toy", wave, first=9000, count=2)
     near = wave[640 * 9000 - 16000 : 640 * 9000 + 16000]  # frame 25 of these two seconds
-    assert_same_frames(frames, oracles["toy"].render(near, pose_offset=9000 - 25)[25:27])
+    assert_same_frames(frames, oracles["toy"].render(near, loop_offset=9000 - 25)[25:27])
 
 
 @pytest.mark.parametrize(
@@ -221,17 +222,19 @@ def test_the_models_inside_are_as_strict(server: Server, protocol: str) -> None:
     def zeros(*shape: int, dtype: Any = np.float32) -> np.ndarray:
         return np.zeros(shape, dtype)
 
-    pose, audio = zeros(33, 1, dtype=np.int64), zeros(33, 32, 16, 16)
+    loop_index, audio = zeros(33, 1, dtype=np.int64), zeros(33, 32, 16, 16)
     generator = {"model": "toy_generator", "outputs": ["patch"]}
-    assert "<= 32" in refusal(server, protocol, {"pose": pose, "audio": audio}, **generator)
-    tensors = {"pose": pose[:2], "audio": audio[:3]}
+    assert "<= 32" in refusal(
+        server, protocol, {"loop_index": loop_index, "audio": audio}, **generator
+    )
+    tensors = {"loop_index": loop_index[:2], "audio": audio[:3]}
     assert "batch size does not match" in refusal(server, protocol, tensors, **generator)
-    tensors = {"pose": pose[:1], "audio": audio[:1, :16]}
+    tensors = {"loop_index": loop_index[:1], "audio": audio[:1, :16]}
     assert "got [1,16,16,16]" in refusal(server, protocol, tensors, **generator)
 
     compositor = {"model": "toy_compositor"}
     patch = zeros(2, 320, 320, 3, dtype=np.uint8)
-    tensors = {"PATCH": patch, "POSE": pose[:3]}
+    tensors = {"PATCH": patch, "LOOP_INDEX": loop_index[:3]}
     assert "expected one POSE a PATCH" in refusal(server, protocol, tensors, **compositor)
 
     window = {"model": "audio_window", "outputs": ["audio"]}
@@ -244,14 +247,16 @@ def test_the_models_inside_are_as_strict(server: Server, protocol: str) -> None:
     assert "<= 64" in refusal(server, protocol, {"mel": zeros(65, 1, 80, 16)}, **encoder)
 
 
-@pytest.mark.parametrize("pose", [LOWEST, -1, HIGHEST])
-def test_any_pose_is_a_frame_of_the_avatar(server: Server, pose: int) -> None:
+@pytest.mark.parametrize("loop_index", [LOWEST, -1, HIGHEST])
+def test_any_loop_index_is_a_frame_of_the_avatar(server: Server, loop_index: int) -> None:
     """Straight to the generator and the compositor, which do not check what `mel` has."""
     triton = Triton(server, "grpc")
-    poses = np.full((1, 1), pose)
+    loop_indices = np.full((1, 1), loop_index)
     audio = np.zeros((1, 32, 16, 16), np.float32)
-    patch = triton.infer("toy_generator", {"pose": poses, "audio": audio}, ["patch"])["patch"]
-    tensors = {"PATCH": patch, "POSE": poses}
+    patch = triton.infer("toy_generator", {"loop_index": loop_indices, "audio": audio}, ["patch"])[
+        "patch"
+    ]
+    tensors = {"PATCH": patch, "LOOP_INDEX": loop_indices}
     assert triton.infer("toy_compositor", tensors, ["FRAMES"])["FRAMES"].shape == (1, 240, 320, 3)
 
 
@@ -260,8 +265,12 @@ def test_nan_features_do_not_reach_the_neighbours_of_a_batch(server: Server) -> 
     triton = Triton(server, "grpc")
     rng = np.random.default_rng(0)
     audio = rng.standard_normal((3, 32, 16, 16)).astype(np.float32)
-    pose = np.arange(3)[:, None]
-    clean = triton.infer("toy_generator", {"pose": pose, "audio": audio}, ["patch"])["patch"]
+    loop_index = np.arange(3)[:, None]
+    clean = triton.infer("toy_generator", {"loop_index": loop_index, "audio": audio}, ["patch"])[
+        "patch"
+    ]
     audio[1] = np.nan
-    mixed = triton.infer("toy_generator", {"pose": pose, "audio": audio}, ["patch"])["patch"]
+    mixed = triton.infer("toy_generator", {"loop_index": loop_index, "audio": audio}, ["patch"])[
+        "patch"
+    ]
     assert np.array_equal(clean[[0, 2]], mixed[[0, 2]])

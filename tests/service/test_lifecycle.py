@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+
 from lipsync_embedded import Server, ServerError, ServerStartError
 from lipsync_embedded._host import free_ports
-from triton import Triton, shared_memory
+from support.triton_calls import Triton, shared_memory
 
 COMMAND = [str(Path(sys.executable).with_name("lipsync-server"))]
 FREE_PORTS = ["--http-port=0", "--grpc-port=0", "--metrics-port=0"]

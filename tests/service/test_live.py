@@ -14,25 +14,26 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+
 from lipsync_client import (
     AsyncLipSyncClient,
     InputError,
     LipSyncClient,
-    Live,
     LiveFrame,
+    LiveOptions,
     LiveSession,
-    Plan,
+    RenderOptions,
     ServerError,
     UnknownAvatar,
 )
 from lipsync_embedded import Server
-from triton import Triton, frames_made, speech
+from support.triton_calls import Triton, frames_made, speech
 
 LEAD = 16  # frames of silence before the session's own beginning
-RAW = Plan(output="FRAMES")
+RAW = RenderOptions(output="FRAMES")
 PERIOD = 18  # frames of a time round of the toy avatar, which has ten
 # However slow the machine, picture and sound wait for the server, and no picture is left out.
-CALM = Live(margin_s=0.6, jitter_s=0.3, stall_s=1000.0, timeout_s=10.0, patience_s=60.0)
+CALM = LiveOptions(margin_s=0.6, jitter_s=0.3, stall_s=1000.0, timeout_s=10.0, patience_s=60.0)
 
 
 async def paced(session: LiveSession, wave: np.ndarray, block_s: float = 0.02) -> None:
@@ -47,7 +48,7 @@ Act = Callable[[LiveSession, list[LiveFrame]], Coroutine[Any, Any, None]]
 
 
 def session_of(
-    server: Server, act: Act, live: Live = CALM, plan: Plan = RAW
+    server: Server, act: Act, live: LiveOptions = CALM, plan: RenderOptions = RAW
 ) -> tuple[list[LiveFrame], LiveSession]:
     """All frames of a session, while `act` feeds it."""
 
@@ -67,26 +68,28 @@ def session_of(
     return asyncio.run(run())
 
 
-def reference(server: Server, wave: np.ndarray, pose: int = 0) -> np.ndarray:
+def reference(server: Server, wave: np.ndarray, loop_index: int = 0) -> np.ndarray:
     """The same clip rendered in one piece, with silence before and after it."""
     whole = np.concatenate([np.zeros(LEAD * 640), wave, np.zeros(16000)]).astype(np.float32)
     count, triton = len(wave) // 640, Triton(server, "grpc")
     parts = [
-        triton.frames("toy", whole, first=LEAD + at, count=min(32, count - at), pose=pose - LEAD)
+        triton.frames(
+            "toy", whole, first=LEAD + at, count=min(32, count - at), loop_offset=loop_index - LEAD
+        )
         for at in range(0, count, 32)
     ]
     return np.concatenate(parts)
 
 
-def assert_together(server: Server, frames: list[LiveFrame], pose: int = 0) -> None:
+def assert_together(server: Server, frames: list[LiveFrame], loop_index: int = 0) -> None:
     """Every picture is the one that the sound so far and the sound to come make."""
     wave = np.concatenate([f.sound[:, 0] for f in frames])
-    wanted = reference(server, wave, pose)
+    wanted = reference(server, wave, loop_index)
     assert [f.index for f in frames] == list(range(len(frames)))
     shown = [f for f in frames if f.picture is not None]
     for frame in shown:
         assert np.array_equal(frame.picture, wanted[frame.index]), frame.index
-        assert frame.pose == (pose + frame.index) % PERIOD
+        assert frame.loop_index == (loop_index + frame.index) % PERIOD
 
 
 def test_pictures_belong_to_the_sound(server: Server) -> None:
@@ -113,7 +116,7 @@ def test_pictures_belong_to_the_sound(server: Server) -> None:
 def test_a_burst_plays_at_once_and_whole(server: Server) -> None:
     """A speech synthesiser gives its sound faster than it is spoken, at another rate, before anyone looks."""
     wave = np.stack([speech(3.0, 1), speech(3.0, 2)], 1)[:48000]
-    plan = Plan(output="FRAMES", pose_offset=7)
+    plan = RenderOptions(output="FRAMES", loop_offset=7)
 
     async def run() -> list[LiveFrame]:
         live = replace(CALM, rate=24000, channels=2)
@@ -131,7 +134,7 @@ def test_a_burst_plays_at_once_and_whole(server: Server) -> None:
     assert sound.shape == (48000, 2)
     assert np.abs(sound - wave).max() < 1e-4
     assert all(f.picture is not None for f in frames)
-    assert [f.pose for f in frames] == [(7 + i) % PERIOD for i in range(50)]
+    assert [f.loop_index for f in frames] == [(7 + i) % PERIOD for i in range(50)]
 
 
 def test_rest_costs_nothing_once_it_is_known(server: Server) -> None:
@@ -181,9 +184,9 @@ def test_an_interruption_is_seen_within_two_frames(server: Server) -> None:
         assert all(f.picture is not None for f in resting)
         for frame in resting:
             if frame.picture is not None:
-                asked = {"first": LEAD, "count": 1, "pose": frame.pose - LEAD}
+                asked = {"first": LEAD, "count": 1, "loop_offset": frame.loop_index - LEAD}
                 assert np.array_equal(frame.picture, triton.frames("toy", silence, **asked)[0])
-    steps = [(b.pose - a.pose) % PERIOD for a, b in itertools.pairwise(frames)]
+    steps = [(b.loop_index - a.loop_index) % PERIOD for a, b in itertools.pairwise(frames)]
     assert sorted(set(steps)) in ([1], [1, 2], [1, 3], [1, 2, 3]), "the motion goes on"
     assert sum(step > 1 for step in steps) <= len(when) + 1
     assert len(frames) < 130, "what was queued is gone"
@@ -247,7 +250,7 @@ def test_for_callers_without_an_event_loop(server: Server) -> None:
     wave = speech(1.0)
     with (
         LipSyncClient(server.http_url) as client,
-        client.live("toy", Plan(output="JPEG"), CALM) as session,
+        client.live("toy", RenderOptions(output="JPEG"), CALM) as session,
     ):
 
         def talk() -> None:
@@ -286,22 +289,22 @@ def test_bad_sound_is_refused_and_harms_nothing(
 
 
 def test_bad_settings_are_refused(server: Server) -> None:
-    async def run(avatar: str, live: Live) -> None:
+    async def run(avatar: str, live: LiveOptions) -> None:
         async with AsyncLipSyncClient(server.grpc_url) as client, client.live(avatar, None, live):
             pass
 
     with pytest.raises(InputError, match="multiple of 25"):
-        asyncio.run(run("toy", Live(rate=11_030)))
+        asyncio.run(run("toy", LiveOptions(rate=11_030)))
     with pytest.raises(InputError, match="1 to 32 frames, got 33"):
-        asyncio.run(run("toy", Live(chunk=33)))
+        asyncio.run(run("toy", LiveOptions(chunk=33)))
     with pytest.raises(UnknownAvatar):
-        asyncio.run(run("nobody", Live()))
+        asyncio.run(run("nobody", LiveOptions()))
 
 
 def test_a_server_that_is_gone_ends_the_session(toy_repository: Any) -> None:
     own = Server(toy_repository)
     own.__enter__()
-    live = Live(patience_s=2.0)
+    live = LiveOptions(patience_s=2.0)
 
     async def act(session: LiveSession, frames: list[LiveFrame]) -> None:
         await session.feed(speech(20.0))

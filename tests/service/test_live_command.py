@@ -16,8 +16,9 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+
 from lipsync_embedded import Server
-from triton import speech
+from support.triton_calls import speech
 
 CLIENT = str(Path(sys.executable).with_name("lipsync-client"))
 # Tests share the cores with the server: more time than a caller would give.

@@ -11,12 +11,13 @@ from typing import Any
 import cv2
 import librosa
 import numpy as np
-import oracle
 import pytest
 import scipy.signal
-from oracle import Oracle
-from pictures import assert_same_frames
-from triton import speech
+
+from support import oracle
+from support.decoded_frames import assert_same_frames
+from support.oracle import Oracle
+from support.triton_calls import speech
 
 SECONDS = 0.6
 

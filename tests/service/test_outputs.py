@@ -19,13 +19,14 @@ import numpy as np
 import pytest
 import soundfile
 from click.testing import CliRunner
-from lipsync_client import Form, InputError, LipSyncClient, Plan, Summary
-from lipsync_client.cli import main
-from lipsync_embedded import Server
-from pictures import nal_types, psnr
-from toy_avatars import ROOT
-from triton import Triton, speech
 from tritonclient.utils import InferenceServerException
+
+from lipsync_client import InputError, LipSyncClient, OutputFormat, RenderOptions, Summary
+from lipsync_client._cli.main import main
+from lipsync_embedded import Server
+from support.decoded_frames import nal_types, psnr
+from support.toy_avatars import ROOT
+from support.triton_calls import Triton, speech
 
 CLIENT = str(Path(sys.executable).with_name("lipsync-client"))
 SECONDS = 2.03  # 50.75 frames of sound, of which the contract gives 49 a picture
@@ -79,9 +80,13 @@ def write_sound(path: Path, codec: str, container: str, rate: int, gap: bool = F
 
 
 def write(
-    client: LipSyncClient, clip: Path, path: Path, form: Form | None = None, **options: int | str
+    client: LipSyncClient,
+    clip: Path,
+    path: Path,
+    form: OutputFormat | None = None,
+    **options: int | str,
 ) -> Summary:
-    plan = Plan(options=options)
+    plan = RenderOptions(options=options)
     return client.render_to_file(clip, path, "toy", plan, form=form, force=True)
 
 
@@ -142,7 +147,7 @@ def test_a_container_holds_the_same_video(
     client: LipSyncClient, sounds: Path, mp4: Path, tmp_path: Path, container: str
 ) -> None:
     path = path_for(tmp_path, container)
-    form = Form("fmp4") if container == "fmp4" else None  # the others by their suffix
+    form = OutputFormat("fmp4") if container == "fmp4" else None  # the others by their suffix
     summary = write(client, sounds / "pcm.wav", path, form, crf=10)
     assert codecs(path) == ["aac", "h264"]
     assert summary.frames == 49
@@ -174,7 +179,7 @@ def test_the_original_sound_is_kept(
 ) -> None:
     """Packet for packet, and each sample at its own time."""
     source, path = sounds / name, path_for(tmp_path, container)
-    frames = write(client, source, path, Form(container)).frames
+    frames = write(client, source, path, OutputFormat(container)).frames
     original, kept = ([bytes(p) for p in packets(x, "audio")] for x in (source, path))
     if name in ("aac.aac", "aac.ts"):  # there each packet has a header of its own
         original = [packet[7:] for packet in original]
@@ -207,7 +212,7 @@ def test_lengths_at_the_edges_of_the_contracts_count(
     """At 48 kHz, where an AAC frame is shortest: 1.94 and 0.69 frames more sound, and clips of a moment."""
     clip, path = tmp_path / "clip.wav", path_for(tmp_path, container)
     soundfile.write(clip, speech(7)[:samples], 48_000)
-    assert_in_step(path, write(client, clip, path, Form(container)).frames)
+    assert_in_step(path, write(client, clip, path, OutputFormat(container)).frames)
 
 
 def test_sound_with_a_gap_is_encoded(client: LipSyncClient, tmp_path: Path) -> None:
@@ -217,12 +222,12 @@ def test_sound_with_a_gap_is_encoded(client: LipSyncClient, tmp_path: Path) -> N
     frames = write(client, clip, path).frames
     assert_in_step(path, frames)
     with pytest.raises(InputError, match=r"gap at 1\.2"):
-        write(client, clip, path, Form("mkv", audio="copy"))
+        write(client, clip, path, OutputFormat("mkv", audio="copy"))
 
 
 def test_aac_where_aac_is_asked_for(client: LipSyncClient, sounds: Path, tmp_path: Path) -> None:
     path = tmp_path / "out.mp4"
-    frames = write(client, sounds / "mp3.mp3", path, Form("mp4", audio="aac")).frames
+    frames = write(client, sounds / "mp3.mp3", path, OutputFormat("mp4", audio="aac")).frames
     assert codecs(path) == ["aac", "h264"]
     assert_in_step(path, frames)
 
@@ -262,7 +267,7 @@ def test_previews(
     width: int,
 ) -> None:
     path = tmp_path / f"out.{name}"
-    write(client, sounds / "pcm.wav", path, Form(name, fps=fps, width=width))
+    write(client, sounds / "pcm.wav", path, OutputFormat(name, fps=fps, width=width))
     if name == "gif":
         with av.open(str(path)) as file:
             frames = [f.to_ndarray(format="bgr24") for f in file.decode(video=0)]

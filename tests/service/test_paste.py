@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-
-sys.path.append(str(Path(__file__).parents[2] / "model_repository/demo_compositor/1"))
 from lipsync_frames import AvatarFrames, Paste
 
 RECT = (100, 60, 282, 242)

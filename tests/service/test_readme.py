@@ -12,9 +12,10 @@ from pathlib import Path
 
 import av
 import pytest
+
 from lipsync_embedded import Server
-from toy_avatars import ROOT, ToyAvatar
-from triton import speech
+from support.toy_avatars import ROOT, ToyAvatar
+from support.triton_calls import speech
 
 README = (ROOT / "README.md").read_text()
 

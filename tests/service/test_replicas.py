@@ -16,12 +16,19 @@ import numpy as np
 import psutil
 import pytest
 import soundfile
-from lipsync_client import AsyncLipSyncClient, LipSyncClient, Plan, ServerError, Unreachable
-from lipsync_client._kept import Kept
-from lipsync_client._replicas import connect_all
-from lipsync_client._transport import Access, Question
+
+from lipsync_client import (
+    AsyncLipSyncClient,
+    LipSyncClient,
+    RenderOptions,
+    ServerError,
+    Unreachable,
+)
+from lipsync_client._transports.replicas import connect_all
+from lipsync_client._transports.response_cache import ResponseCache
+from lipsync_client._transports.triton import Credentials, Request
 from lipsync_embedded import Server
-from triton import assert_counted, frames_made, speech
+from support.triton_calls import assert_counted, frames_made, speech
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +38,9 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def render(urls: str, clip: Path, plan: Plan | None = None) -> list[bytes]:
+def render(urls: str, clip: Path, plan: RenderOptions | None = None) -> list[bytes]:
     with LipSyncClient(urls) as client:
-        chunks = client.render(clip, "toy", plan or Plan(output="JPEG", chunk=8))
+        chunks = client.render(clip, "toy", plan or RenderOptions(output="JPEG", chunk=8))
         return [frame for chunk in chunks for frame in chunk.frames]
 
 
@@ -112,7 +119,7 @@ def test_a_replica_that_fails_loses_nothing(
 def test_both_do_their_share(server: Server, other: Server, clip: Path) -> None:
     def made(one: Server) -> int:
         async def ask() -> int:
-            replicas = await connect_all(one.http_url, Access(), 1.0)
+            replicas = await connect_all(one.http_url, Credentials(), 1.0)
             statistics = await replicas.transports[0]._client.get_inference_statistics("toy")  # type: ignore[attr-defined]
             await replicas.close()
             return int(statistics["model_stats"][0]["inference_stats"]["success"]["count"])
@@ -132,7 +139,7 @@ def test_the_only_server_may_come_back(
     with Server(toy_repository) as first:
         grpc_port = int(first.grpc_url.rpartition(":")[2])
         with LipSyncClient(first.grpc_url, patience_s=60.0) as client:
-            chunks = client.render(clip, "toy", Plan(output="JPEG", chunk=8))
+            chunks = client.render(clip, "toy", RenderOptions(output="JPEG", chunk=8))
             frames = list(next(chunks).frames)
             first.stop()
             with Server(toy_repository, grpc_port=grpc_port):
@@ -159,7 +166,7 @@ def test_a_full_server_is_asked_again(server: Server, toy_repository: Path, tmp_
     limit = "dynamic_batching { default_queue_policy { max_queue_size: 1 }"
     config.write_text(text.replace("dynamic_batching {", limit))
     with Server(tmp_path / "models") as own:
-        plan = Plan(output="JPEG", chunk=8, in_flight=12)
+        plan = RenderOptions(output="JPEG", chunk=8, in_flight=12)
         assert render(own.grpc_url, clip, plan) == expected
         assert render(own.http_url, clip, plan) == expected
 
@@ -168,7 +175,11 @@ def test_the_whole_clip_has_its_time(server: Server, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "long.wav", speech(300.0), 16_000)
     begun = time.monotonic()
     with pytest.raises(ServerError, match=r"not done within 0\.5 s"):
-        render(server.grpc_url, tmp_path / "long.wav", Plan(output="JPEG", total_timeout_s=0.5))
+        render(
+            server.grpc_url,
+            tmp_path / "long.wav",
+            RenderOptions(output="JPEG", total_timeout_s=0.5),
+        )
     assert time.monotonic() - begun < 15
 
 
@@ -197,19 +208,21 @@ def test_health_of_several(server: Server) -> None:
 def test_resume_asks_only_for_what_is_missing(server: Server, clip: Path, tmp_path: Path) -> None:
     whole, out = tmp_path / "whole.mp4", tmp_path / "out.mp4"
     with LipSyncClient(server.grpc_url) as client:
-        client.render_to_file(clip, whole, "toy", Plan(chunk=8))
+        client.render_to_file(clip, whole, "toy", RenderOptions(chunk=8))
 
         def stop(done: int, _expected: int | None) -> None:
             if done > 100:
                 raise RuntimeError("the plug is out")
 
         with pytest.raises(RuntimeError, match="the plug is out"):
-            client.render_to_file(clip, out, "toy", Plan(chunk=8), resume=True, progress=stop)
+            client.render_to_file(
+                clip, out, "toy", RenderOptions(chunk=8), resume=True, progress=stop
+            )
         kept = list((tmp_path / ".out.mp4.chunks").glob("*.npz"))
         assert len(kept) >= 13
         assert not out.exists()
         before = frames_made(server, "toy_generator")
-        client.render_to_file(clip, out, "toy", Plan(chunk=8), resume=True)
+        client.render_to_file(clip, out, "toy", RenderOptions(chunk=8), resume=True)
     assert out.read_bytes() == whole.read_bytes()
     missing = 302 - 8 * len(kept)
     # What was under way when the first try ended may be counted only now.
@@ -219,10 +232,10 @@ def test_resume_asks_only_for_what_is_missing(server: Server, clip: Path, tmp_pa
 
 def test_kept_answers_are_what_was_answered(server: Server, tmp_path: Path) -> None:
     async def ask(output: str, moved: int = 0) -> tuple[np.ndarray, int]:
-        replicas = await connect_all(server.grpc_url, Access(), 1.0)
-        kept = Kept(replicas, tmp_path / "kept")
-        inputs = {"AUDIO": speech(0.5), "POSE_OFFSET": np.array([moved], np.int64)}
-        answer = await kept.infer(Question("toy", inputs, output), 60.0)
+        replicas = await connect_all(server.grpc_url, Credentials(), 1.0)
+        kept = ResponseCache(replicas, tmp_path / "kept")
+        inputs = {"AUDIO": speech(0.5), "LOOP_OFFSET": np.array([moved], np.int64)}
+        answer = await kept.infer(Request("toy", inputs, output), 60.0)
         await replicas.close()
         return answer, kept.found
 

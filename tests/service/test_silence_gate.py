@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from lipsync_embedded import Server
-from triton import Triton, slice_request, speech
-
-sys.path.append(str(Path(__file__).parents[2] / "model_repository/demo_compositor/1"))
 from lipsync_frames import AvatarFrames, Paste
+
+from lipsync_embedded import Server
+from support.triton_calls import Triton, slice_request, speech
 
 GATE_DB = -45.0
 PARAMETER = 'parameters {{ key: "paste_silence_db" value: {{ string_value: "{}" }} }}\n'

@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 
 import numpy as np
-import oracle
 import pytest
+
 from lipsync_embedded import Server
-from oracle import Oracle
-from pictures import assert_same_frames
-from triton import PROTOCOLS, Triton, speech
+from support import oracle
+from support.decoded_frames import assert_same_frames
+from support.oracle import Oracle
+from support.triton_calls import PROTOCOLS, Triton, speech
 
 WAVE = speech(3.0, seed=5)  # 48,000 samples, T = 241, F = 72
 FRAMES = 74
@@ -56,8 +57,8 @@ def test_mel_windows_of_slices(server: Server, oracles: dict[str, Oracle]) -> No
         count = chance.randint(1, 32)
         first = chance.randint(0, FRAMES - count)
         asked = cut(WAVE, first, count, chance)
-        answer = triton.infer("mel", triton.tensors(**asked), ["WINDOWS", "INDEX", "POSE"])
-        assert answer["POSE"][:, 0].tolist() == list(range(first, first + count))
+        answer = triton.infer("mel", triton.tensors(**asked), ["WINDOWS", "INDEX", "LOOP_INDEX"])
+        assert answer["LOOP_INDEX"][:, 0].tolist() == list(range(first, first + count))
         for frame, rows in zip(range(first, first + count), answer["INDEX"], strict=True):
             for entry, row in zip(range(frame - 8, frame + 8), rows, strict=True):
                 if not 0 <= entry < len(entries):
@@ -113,7 +114,7 @@ def test_left_out_numbers_have_the_documented_defaults(server: Server) -> None:
     triton = Triton(server, "grpc")
     wave = speech(0.5)
     plain = triton.frames("toy", wave)
-    every = triton.frames("toy", wave, start=0, clip=8000, first=0, count=len(plain), pose=0)
+    every = triton.frames("toy", wave, start=0, clip=8000, first=0, count=len(plain), loop_offset=0)
     assert np.array_equal(plain, every)
     assert np.array_equal(triton.frames("toy", wave, first=3), plain[3:])
     assert np.array_equal(triton.frames("toy", wave, count=3), plain[:3])
@@ -123,12 +124,14 @@ def test_left_out_numbers_have_the_documented_defaults(server: Server) -> None:
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-@pytest.mark.parametrize("pose", [-1, -2, -1_000_003, 17, 2**53 - 40, -(2**53)])
-def test_pose_offset(server: Server, oracles: dict[str, Oracle], protocol: str, pose: int) -> None:
+@pytest.mark.parametrize("loop_index", [-1, -2, -1_000_003, 17, 2**53 - 40, -(2**53)])
+def test_pose_offset(
+    server: Server, oracles: dict[str, Oracle], protocol: str, loop_index: int
+) -> None:
     """The motion goes on from any place, the far and the negative ones too."""
     wave = speech(0.3)
-    frames = Triton(server, protocol).frames("toy", wave, pose=pose)
-    assert_same_frames(frames, oracles["toy"].render(wave, pose_offset=pose))
+    frames = Triton(server, protocol).frames("toy", wave, loop_offset=loop_index)
+    assert_same_frames(frames, oracles["toy"].render(wave, loop_offset=loop_index))
 
 
 def test_a_clip_as_it_is_recorded(server: Server, oracles: dict[str, Oracle]) -> None:
@@ -164,8 +167,8 @@ def test_live_frames_come_as_soon_as_they_can(server: Server) -> None:
         counts.add(complete)
         tensors = triton.tensors(wave[:end], clip=-1)
         if complete:
-            assert len(triton.infer("mel", tensors, ["POSE"])["POSE"]) == complete
+            assert len(triton.infer("mel", tensors, ["LOOP_INDEX"])["LOOP_INDEX"]) == complete
         else:
             with pytest.raises(Exception, match="send more audio"):
-                triton.infer("mel", tensors, ["POSE"])
+                triton.infer("mel", tensors, ["LOOP_INDEX"])
     assert counts == set(range(9))

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 import tritonclient.grpc as triton_grpc
-from lipsync_embedded import Server
-from triton import Triton, frames_made, processes, speech
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
+
+from lipsync_embedded import Server
+from support.triton_calls import Triton, frames_made, processes, speech
 
 
 class Stream:
@@ -64,9 +65,9 @@ class Stream:
 def test_frames_are_those_of_slices(server: Server, seconds: float) -> None:
     wave, triton = speech(seconds), Triton(server, "grpc")
     at = 0
-    for start, frames in Stream(server, wave, AVATAR="toy", OUTPUT="FRAMES", POSE_OFFSET=7):
+    for start, frames in Stream(server, wave, AVATAR="toy", OUTPUT="FRAMES", LOOP_OFFSET=7):
         assert start == at
-        numbers = {"first": start, "count": len(frames), "pose": 7}
+        numbers = {"first": start, "count": len(frames), "loop_index": 7}
         assert np.array_equal(frames, triton.frames("toy", wave, clip=len(wave), **numbers))
         at += len(frames)
     columns = 1 + max(len(wave), 3000) // 200
@@ -110,7 +111,7 @@ def test_cancelling_stops_the_work(server: Server) -> None:
         ({"AVATAR": "stream"}, None, "AVATAR must be the name of an avatar"),
         ({"AVATAR": "mel"}, None, "unexpected inference output 'H264'"),
         ({"AVATAR": "toy", "OUTPUT": "MP3"}, None, "OUTPUT must be one of FRAMES, JPEG, H264"),
-        ({"AVATAR": "toy", "POSE_OFFSET": 2**60}, None, "POSE_OFFSET must be within"),
+        ({"AVATAR": "toy", "LOOP_OFFSET": 2**60}, None, "LOOP_OFFSET must be within"),
         ({"AVATAR": "toy"}, {"crf": 99}, "crf must be an integer from 0 to 51, got 99"),
         ({"AVATAR": "toy"}, {"crf": 20.5}, r"crf must be an integer, a string or a .*, got 20\.5"),
     ],

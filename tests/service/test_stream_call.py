@@ -16,20 +16,21 @@ import numpy as np
 import pytest
 import soundfile
 import tritonclient.grpc as triton_grpc
+from tritonclient.utils import np_to_triton_dtype
+
 from lipsync_client import (
     AsyncLipSyncClient,
     InputError,
     LipSyncClient,
-    Plan,
     Rejected,
+    RenderOptions,
     ServerTimeout,
     UnknownAvatar,
     Unreachable,
-    _whole_clip,
+    _stream,
 )
 from lipsync_embedded import Server
-from triton import frames_made, speech
-from tritonclient.utils import np_to_triton_dtype
+from support.triton_calls import frames_made, speech
 
 NOBODY = "grpc://127.0.0.1:9"
 
@@ -67,7 +68,7 @@ def quietly(work: Callable[[], Awaitable[None]]) -> None:
 
 @pytest.mark.parametrize("output", ["FRAMES", "JPEG", "H264"])
 def test_frames_are_those_of_render(server: Server, clip: Path, output: str) -> None:
-    plan = Plan(output, chunk=16, pose_offset=3, options={"crf": 30})
+    plan = RenderOptions(output, chunk=16, loop_offset=3, options={"crf": 30})
 
     async def work() -> None:
         async with AsyncLipSyncClient(server.grpc_url) as client:
@@ -83,7 +84,7 @@ def test_frames_are_those_of_render(server: Server, clip: Path, output: str) -> 
 
 def test_without_an_event_loop(server: Server, clip: Path) -> None:
     with LipSyncClient(server.grpc_url) as client:
-        plan = Plan("JPEG")
+        plan = RenderOptions("JPEG")
         frames = [f for chunk in client.stream(clip, "toy", plan) for f in chunk.frames]
         assert frames == [f for chunk in client.render(clip, "toy", plan) for f in chunk.frames]
 
@@ -124,17 +125,32 @@ def test_cancelled_at_any_moment(server: Server, long_clip: Path, after_s: float
 @pytest.mark.parametrize(
     ("avatar", "plan", "error", "message"),
     [
-        ("nobody", Plan(), UnknownAvatar, "nobody"),
-        ("mel", Plan(), UnknownAvatar, "mel is a model of the server, but not an avatar"),
-        ("toy", Plan(options={"crf": 99}), Rejected, "crf must be an integer from 0 to 51, got 99"),
-        ("toy", Plan("PNG"), Rejected, "OUTPUT must be one of FRAMES, JPEG, H264"),
-        ("toy", Plan(pose_offset=2**60), Rejected, "POSE_OFFSET must be within"),
-        ("toy", Plan(timeout_s=0.001), ServerTimeout, r"did not answer within 0\.001 s"),
-        ("toy", Plan(total_timeout_s=0.3), ServerTimeout, r"the clip was not done within 0\.3 s"),
+        ("nobody", RenderOptions(), UnknownAvatar, "nobody"),
+        ("mel", RenderOptions(), UnknownAvatar, "mel is a model of the server, but not an avatar"),
+        (
+            "toy",
+            RenderOptions(options={"crf": 99}),
+            Rejected,
+            "crf must be an integer from 0 to 51, got 99",
+        ),
+        ("toy", RenderOptions("PNG"), Rejected, "OUTPUT must be one of FRAMES, JPEG, H264"),
+        ("toy", RenderOptions(loop_offset=2**60), Rejected, "LOOP_OFFSET must be within"),
+        ("toy", RenderOptions(timeout_s=0.001), ServerTimeout, r"did not answer within 0\.001 s"),
+        (
+            "toy",
+            RenderOptions(total_timeout_s=0.3),
+            ServerTimeout,
+            r"the clip was not done within 0\.3 s",
+        ),
     ],
 )
 def test_errors(
-    server: Server, long_clip: Path, avatar: str, plan: Plan, error: type[Exception], message: str
+    server: Server,
+    long_clip: Path,
+    avatar: str,
+    plan: RenderOptions,
+    error: type[Exception],
+    message: str,
 ) -> None:
     async def work() -> None:
         async with AsyncLipSyncClient(server.grpc_url) as client:
@@ -150,7 +166,7 @@ def test_a_request_that_cannot_be_written_is_no_cancellation(server: Server, cli
         async with AsyncLipSyncClient(server.grpc_url) as client:
             for refused in ({"timeout": 3}, {"triton_x": 3}):
                 with pytest.raises(Exception, match=r"reserved parameter|could not be written"):
-                    async for _ in client.stream(clip, "toy", Plan(options=refused)):
+                    async for _ in client.stream(clip, "toy", RenderOptions(options=refused)):
                         pass
 
     quietly(work)
@@ -185,7 +201,7 @@ def test_nobody_answers(clip: Path) -> None:
 def test_a_clip_too_long_for_one_call(
     server: Server, clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_whole_clip, "_MOST_SAMPLES", 16_000)
+    monkeypatch.setattr(_stream, "_MOST_SAMPLES", 16_000)
     with (
         LipSyncClient(server.grpc_url) as client,
         pytest.raises(InputError, match="do not fit into one call; `render` takes any length"),
@@ -199,9 +215,9 @@ def test_requests_say_who_asks_and_for_which_frame(
 ) -> None:
     """In the server's log, which has a line for each refusal."""
     url = server.grpc_url if protocol == "grpc" else server.http_url
-    moved = Plan(pose_offset=2**60)
+    moved = RenderOptions(loop_offset=2**60)
     before = len(server.log_tail(1_000_000))
-    with LipSyncClient(url) as client, pytest.raises(Rejected, match="POSE_OFFSET"):
+    with LipSyncClient(url) as client, pytest.raises(Rejected, match="LOOP_OFFSET"):
         next(client.render(clip, "toy", moved))
     logged = server.log_tail(1_000_000)[before:]
     ids = re.findall(r"([0-9a-f]{8})-(\d+)\b", logged)

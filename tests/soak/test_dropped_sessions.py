@@ -13,10 +13,11 @@ from pathlib import Path
 import psutil
 import pytest
 import soundfile
-from lipsync_embedded import Server
-from triton import Triton, processes, shared_memory, speech
 
-KINDS = ("stream", "grpc", "http", "grpc", "unread")
+from lipsync_embedded import Server
+from support.triton_calls import Triton, processes, shared_memory, speech
+
+CONTAINER_SPECS = ("stream", "grpc", "http", "grpc", "unread")
 AT_ONCE = 2  # processes
 
 
@@ -86,7 +87,7 @@ def drop(server: Server, clip: Path, kind: str, count: int) -> None:
 
 def drop_many(server: Server, clip: Path, clients: int, together: int) -> None:
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        kinds = islice(cycle(KINDS), clients)
+        kinds = islice(cycle(CONTAINER_SPECS), clients)
         list(pool.map(lambda kind: drop(server, clip, kind, together), kinds))
 
 

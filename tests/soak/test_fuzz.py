@@ -7,9 +7,10 @@ from collections import Counter
 
 import psutil
 import pytest
-from fuzz import Fuzzer
+
 from lipsync_embedded import Server
-from triton import Triton, processes, speech
+from support.fuzz import Fuzzer
+from support.triton_calls import Triton, processes, speech
 
 SEED = 20
 EVERY = 50  # requests, then a good one

@@ -14,15 +14,13 @@ import numpy as np
 import psutil
 import pytest
 import soundfile
-from lipsync_embedded import Server
-from scipy.signal import correlate
-from toy_avatars import ROOT
-
-sys.path.append(str(ROOT / "examples/demo"))
-sys.path.append(str(ROOT / "tests/demo"))
 from motion import face_rect
-from opening import opening
-from poses import pose_of
+from scipy.signal import correlate
+
+from lipsync_embedded import Server
+from support.demo_motion import pose_of
+from support.mouth_opening import opening
+from support.toy_avatars import ROOT
 
 CLIENT = str(Path(sys.executable).with_name("lipsync-client"))
 HELD_OUT = ROOT / "tests/demo/held_out"

@@ -11,6 +11,7 @@ import numpy as np
 import psutil
 import pytest
 import soundfile
+
 from lipsync_embedded import Server
 
 CLIENT = str(Path(sys.executable).with_name("lipsync-client"))

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from lipsync_client import LipSyncClient, Plan, ServerError
-from lipsync_embedded import Server
 from test_replicas import family, ill_treat
-from triton import frames_made, processes, shared_memory, speech
+
+from lipsync_client import LipSyncClient, RenderOptions, ServerError
+from lipsync_embedded import Server
+from support.triton_calls import frames_made, processes, shared_memory, speech
 
 TIMES = 20
-PLAN = Plan(chunk=8)
+PLAN = RenderOptions(chunk=8)
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(5400)]
 

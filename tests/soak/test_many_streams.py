@@ -12,11 +12,12 @@ from pathlib import Path
 import psutil
 import pytest
 import soundfile
-from lipsync_client import AsyncLipSyncClient, Plan
-from lipsync_embedded import Server
-from triton import speech
 
-PLAN = Plan("JPEG", timeout_s=600.0)
+from lipsync_client import AsyncLipSyncClient, RenderOptions
+from lipsync_embedded import Server
+from support.triton_calls import speech
+
+PLAN = RenderOptions("JPEG", timeout_s=600.0)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 import onnx
+
 from lipsync_preprocessing.export import export_audio_encoder, export_generator
 
 

@@ -127,12 +127,12 @@ class AvatarFrames:
     def __len__(self) -> int:
         return len(self.rects)
 
-    def at(self, pose: int) -> int:
+    def at(self, loop_index: int) -> int:
         """Frame shown at a position of the endless ping-pong, which starts at frame 1 (contract)."""
         last = len(self) - 1
         if last == 0:
             return 0
-        p = (pose + 1) % (2 * last)
+        p = (loop_index + 1) % (2 * last)
         return p if p <= last else 2 * last - p
 
     def bgr(self, k: int) -> Image:

@@ -68,14 +68,16 @@ class TritonPythonModel:
         """The tensors that were asked for, and how many frames are in each."""
         options = encode.Options.parse(json.loads(request.parameters() or "{}"))
         patches = pb_utils.get_input_tensor_by_name(request, "PATCH").as_numpy()
-        poses = pb_utils.get_input_tensor_by_name(request, "POSE").as_numpy()[:, 0].tolist()
-        if len(poses) != len(patches):
+        loop_indices = (
+            pb_utils.get_input_tensor_by_name(request, "LOOP_INDEX").as_numpy()[:, 0].tolist()
+        )
+        if len(loop_indices) != len(patches):
             raise encode.OptionError(
-                f"expected one POSE a PATCH, got {len(poses)} and {len(patches)}"
+                f"expected one POSE a PATCH, got {len(loop_indices)} and {len(patches)}"
             )
         avatar = self._avatar
         shares = self._own_shares(request, len(patches))
-        frames = [avatar.at(pose) for pose in poses]
+        frames = [avatar.at(loop_index) for loop_index in loop_indices]
         work = list(zip(frames, patches, shares, strict=True))
         wanted = request.requested_output_names()
         outputs = []

@@ -31,20 +31,20 @@ MIN_SAMPLES = (WINDOW_COLUMNS - 1) * HOP  # the shortest clip with 16 columns: 3
 
 LIVE = -1  # CLIP_SAMPLES of a clip that is still being recorded
 MAX_CLIP_SAMPLES = 2**40  # two years: past it the arithmetic of columns would leave int64
-MAX_POSE = 2**53
-CAUSES = ("empty", "not_finite", "out_of_range", "too_many_frames", "uncovered")
+MAX_LOOP_OFFSET = 2**53
+REASONS = ("empty", "not_finite", "out_of_range", "too_many_frames", "uncovered")
 
 
 class RequestError(ValueError):
     """The caller's fault: becomes INVALID_ARG.
 
     Attributes:
-        cause: one of CAUSES, for whoever counts.
+        reason: one of REASONS, for whoever counts.
     """
 
-    def __init__(self, message: str, cause: str = "out_of_range") -> None:
+    def __init__(self, message: str, reason: str = "out_of_range") -> None:
         super().__init__(message)
-        self.cause = cause
+        self.reason = reason
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ FAMILIES = {
     ),
     "lipsync_refused_total": (
         "COUNTER",
-        "Requests that came to nothing, by cause; `internal` is our fault, the others the caller's.",
+        "Requests that came to nothing, by reason; `internal` is our fault, the others the caller's.",
     ),
     "lipsync_streams_open": ("GAUGE", "Streams that are being answered."),
 }
@@ -55,16 +55,16 @@ class Telemetry:
 
     Args:
         model: its name.
-        causes: why it may refuse a request; each counter exists from the start, or the first event of
+        reasons: why it may refuse a request; each counter exists from the start, or the first event of
             its kind would be no increase to Prometheus.
     """
 
-    def __init__(self, model: str, causes: tuple[str, ...]) -> None:
+    def __init__(self, model: str, reasons: tuple[str, ...]) -> None:
         self._model = model
         self._families: dict[str, Any] = {}
         self._refused = {
-            cause: self.number("lipsync_refused_total", model=model, cause=cause)
-            for cause in (*causes, INTERNAL)
+            reason: self.number("lipsync_refused_total", model=model, reason=reason)
+            for reason in (*reasons, INTERNAL)
         }
 
     def number(self, family: str, **labels: str) -> Number:
@@ -80,17 +80,17 @@ class Telemetry:
             pb_utils.Logger.log_warn(f"{self._model} counts no {family}: {e}")
             return Number(None)
 
-    def refused(self, request: Any, cause: str, message: str) -> None:
+    def refused(self, request: Any, reason: str, message: str) -> None:
         """Count and log a request that is answered with an error; the message holds no sound."""
-        self._refused[cause].add(1)
+        self._refused[reason].add(1)
         line = json.dumps(
             {
                 "event": "refused",
                 "request": request.request_id()[:_LONGEST],
                 "model": self._model,
-                "cause": cause,
+                "reason": reason,
                 "message": message[:_LONGEST],
             }
         )
-        log = pb_utils.Logger.log_error if cause == INTERNAL else pb_utils.Logger.log_warn
+        log = pb_utils.Logger.log_error if reason == INTERNAL else pb_utils.Logger.log_warn
         log(line)

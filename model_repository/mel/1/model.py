@@ -15,7 +15,7 @@ from lipsync_telemetry import INTERNAL, Telemetry
 class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         parameters = json.loads(args["model_config"])["parameters"]
-        self._telemetry = Telemetry(args["model_name"], dsp.CAUSES)
+        self._telemetry = Telemetry(args["model_name"], dsp.REASONS)
         self._seconds = self._telemetry.number(
             "lipsync_stage_seconds_total", model=args["model_name"], stage="mel"
         )
@@ -35,7 +35,7 @@ class TritonPythonModel:
             self._seconds.add(time.perf_counter() - began)
             return response
         except dsp.RequestError as e:
-            self._telemetry.refused(request, e.cause, str(e))
+            self._telemetry.refused(request, e.reason, str(e))
             error = pb_utils.TritonError(str(e), pb_utils.TritonError.INVALID_ARG)
         except Exception as e:  # one that left execute() would leak shared memory (server#7481)
             reason = f"mel: {type(e).__name__}: {e}"
@@ -54,14 +54,18 @@ class TritonPythonModel:
             _scalar(request, "FRAME_COUNT"),
             max_frames=self._max_frames,
         )
-        offset = _scalar(request, "POSE_OFFSET") or 0
-        if abs(offset) > dsp.MAX_POSE:
-            raise dsp.RequestError(f"POSE_OFFSET must be within ±{dsp.MAX_POSE}, got {offset}")
-        pose = np.arange(plan.frame_start, plan.frame_start + plan.frame_count, dtype=np.int64)
+        offset = _scalar(request, "LOOP_OFFSET") or 0
+        if abs(offset) > dsp.MAX_LOOP_OFFSET:
+            raise dsp.RequestError(
+                f"LOOP_OFFSET must be within ±{dsp.MAX_LOOP_OFFSET}, got {offset}"
+            )
+        loop_index = np.arange(
+            plan.frame_start, plan.frame_start + plan.frame_count, dtype=np.int64
+        )
         return [
             pb_utils.Tensor("WINDOWS", self._windows(audio, start, plan)),
             pb_utils.Tensor("INDEX", plan.index),
-            pb_utils.Tensor("POSE", (pose + offset)[:, None]),
+            pb_utils.Tensor("LOOP_INDEX", (loop_index + offset)[:, None]),
             pb_utils.Tensor("LEVEL", dsp.levels(audio, start, plan)),
         ]
 

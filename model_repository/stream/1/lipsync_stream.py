@@ -16,19 +16,19 @@ _SAMPLES_A_FRAME = 640
 _BEFORE, _AFTER = 7_000, 8_000  # samples
 
 
-CAUSES = ("empty", "not_finite", "name", "full", "avatar", "option")
+REASONS = ("empty", "not_finite", "name", "full", "avatar", "option")
 
 
 class StreamError(ValueError):
     """The caller's fault: becomes INVALID_ARG.
 
     Attributes:
-        cause: one of CAUSES, for whoever counts.
+        reason: one of REASONS, for whoever counts.
     """
 
-    def __init__(self, message: str, cause: str = "name") -> None:
+    def __init__(self, message: str, reason: str = "name") -> None:
         super().__init__(message)
-        self.cause = cause
+        self.reason = reason
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ _FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
 
 
 class _Refused(Exception):
-    """What the inner request was answered with, or what this model answers: a TritonError and a cause."""
+    """What the inner request was answered with, or what this model answers: a TritonError and a reason."""
 
 
 class TritonPythonModel:
@@ -24,7 +24,7 @@ class TritonPythonModel:
         parameters = json.loads(args["model_config"])["parameters"]
         self._numbers = {k: int(v["string_value"]) for k, v in parameters.items()}
         self._streams = 0
-        self._telemetry = Telemetry(args["model_name"], core.CAUSES)
+        self._telemetry = Telemetry(args["model_name"], core.REASONS)
         self._open = self._telemetry.number("lipsync_streams_open")
         self._open.set(0)
 
@@ -42,7 +42,7 @@ class TritonPythonModel:
             await self._answer(request, sender)
             sender.send(flags=_FINAL)
         except core.StreamError as e:
-            self._refuse(request, sender, _error(str(e), "INVALID_ARG"), e.cause)
+            self._refuse(request, sender, _error(str(e), "INVALID_ARG"), e.reason)
         except _Refused as e:
             self._refuse(request, sender, *e.args)
         except Exception as e:  # one that left execute() would leave the caller without an answer
@@ -52,8 +52,8 @@ class TritonPythonModel:
             self._streams -= 1
             self._open.set(self._streams)
 
-    def _refuse(self, request: Any, sender: Any, error: Any, cause: str) -> None:
-        self._telemetry.refused(request, cause, error.message())
+    def _refuse(self, request: Any, sender: Any, error: Any, reason: str) -> None:
+        self._telemetry.refused(request, reason, error.message())
         # With it, and not after it: a caller may have Triton close the stream at the first error
         # (triton_grpc_error), and what came later would be sent to freed memory (2.51).
         sender.send(pb_utils.InferenceResponse(error=error), flags=_FINAL)
@@ -71,8 +71,8 @@ class TritonPythonModel:
             )
         avatar = core.check_avatar(_text(request, "AVATAR", ""))
         output = core.check_output(_text(request, "OUTPUT", "H264"))
-        offset = pb_utils.get_input_tensor_by_name(request, "POSE_OFFSET")
-        pose = np.zeros(1, np.int64) if offset is None else offset.as_numpy()
+        offset = pb_utils.get_input_tensor_by_name(request, "LOOP_OFFSET")
+        loop_index = np.zeros(1, np.int64) if offset is None else offset.as_numpy()
         parameters = core.check_parameters(json.loads(request.parameters() or "{}"))
 
         async def ask(piece: core.Slice) -> Any:
@@ -85,7 +85,7 @@ class TritonPythonModel:
             inputs = [pb_utils.Tensor(k, np.array([v], np.int64)) for k, v in numbers.items()]
             inputs += [
                 pb_utils.Tensor("AUDIO", np.ascontiguousarray(audio[piece.begin : piece.end])),
-                pb_utils.Tensor("POSE_OFFSET", pose),
+                pb_utils.Tensor("LOOP_OFFSET", loop_index),
             ]
             # Without trace=request.trace(): the trace of a decoupled request is gone by now, and
             # tritonserver 2.51.0 dies of it (seen). So these requests are in no trace; their ids say

@@ -1,0 +1,160 @@
+"""What the commands share: options, the way to a server, errors as exit codes, progress."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from glob import escape
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from .. import AsyncLipSyncClient, LipSyncError
+from .._errors import PipeClosed
+
+_URL_HELP = (
+    "grpc://HOST:PORT or http://HOST:PORT (grpcs, https: with TLS); several with commas between;"
+    " without one an embedded server is started."
+)
+
+
+def _complete_avatar(
+    context: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[str]:
+    """Names of the avatars in the model repository."""
+    named = context.params.get("repository") or os.environ.get("LIPSYNC_REPOSITORY")
+    configs = Path(named or "model_repository").glob(f"{escape(incomplete)}*/config.pbtxt")
+    return sorted(c.parent.name for c in configs if '"lipsync_api"' in c.read_text())
+
+
+avatar_option = click.option(
+    "--avatar", required=True, shell_complete=_complete_avatar, help="Name of the avatar."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+repository_option = click.option(
+    "--repository", type=click.Path(path_type=Path, file_okay=False), envvar="LIPSYNC_REPOSITORY",
+    default=Path("model_repository"), help="Model repository of the embedded server.",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Connection:
+    """Which servers, and how to be let in."""
+
+    url: str | None
+    token: str | None
+    ca_file: Path | None
+
+
+def url_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--url, --token and --ca-file, which reach the command as one `connection`."""
+
+    @click.option("--url", envvar="LIPSYNC_URL", help=_URL_HELP)
+    @click.option("--token", envvar="LIPSYNC_TOKEN", help="For a gateway that asks for one.")
+    @click.option(
+        "--ca-file",
+        envvar="LIPSYNC_CA_FILE",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="PEM of who signed the gateway's certificate.",
+    )
+    @functools.wraps(command)
+    def with_connection(
+        url: str | None, token: str | None, ca_file: Path | None, **rest: Any
+    ) -> Any:
+        return command(connection=Connection(url, token, ca_file), **rest)
+
+    return with_connection
+
+
+def run(connection: Connection, work: Callable[[AsyncLipSyncClient], Any]) -> Any:
+    """Do some work with a client, in an event loop of its own."""
+
+    trace = {
+        k: os.environ[k.upper()] for k in ("traceparent", "tracestate") if k.upper() in os.environ
+    }
+
+    async def call() -> Any:
+        async with AsyncLipSyncClient(
+            connection.url or "",
+            token=connection.token,
+            ca_file=connection.ca_file,
+            headers=lambda: trace,
+        ) as client:
+            return await work(client)
+
+    return asyncio.run(call())
+
+
+@contextmanager
+def failures() -> Iterator[None]:
+    """What went wrong in one line, and the right exit code."""
+    try:
+        yield
+    except PipeClosed:
+        sys.exit(1)  # who closed it knows
+    except LipSyncError as e:
+        click.echo(f"lipsync-client: {e}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        click.echo("lipsync-client: interrupted", err=True)
+        sys.exit(130)
+
+
+@contextmanager
+def server(
+    connection: Connection, repository: Path, avatar: str | None = None
+) -> Iterator[Connection]:
+    """Whom to talk to; starts an embedded server if no URL was given."""
+    if connection.url is not None:
+        yield connection
+        return
+    try:
+        from lipsync_embedded import Server, ServerError, WheelError
+    except ImportError as e:
+        raise LipSyncError(
+            "no --url was given, and the embedded server is not installed:"
+            " pip install 'lipsync-triton[embedded]'"
+        ) from e
+    if not repository.is_dir():
+        raise LipSyncError(
+            f"no --url was given, and the embedded server's model repository {repository} is not there:"
+            " name it with --repository"
+        )
+    if avatar is not None and not (repository / avatar / "config.pbtxt").is_file():
+        raise LipSyncError(f"there is no avatar {avatar!r} in {repository}")
+    click.echo("starting the embedded Triton server ...", err=True)
+    try:
+        with Server(repository, models=None if avatar is None else [avatar]) as server:
+            yield Connection(server.grpc_url, None, None)
+    except (ServerError, WheelError) as e:
+        raise LipSyncError(str(e)) from e
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[int, int | None], None]]:
+    """A bar on stderr with frames, FPS and the time left; nothing where stderr is no terminal."""
+    columns = (
+        TextColumn("rendering"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f} frames"),
+        TextColumn("{task.fields[fps]:.1f} FPS"),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=0, fps=0.0)
+
+        def report(done: int, expected: int | None) -> None:
+            elapsed = bar.tasks[0].elapsed or 0.0
+            fps = done / elapsed if elapsed else 0.0
+            bar.update(task, completed=done, total=max(expected or done, done), fps=fps)
+
+        yield report

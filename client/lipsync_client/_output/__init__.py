@@ -1,0 +1,1 @@
+"""Files, folders and pipes that a result is written to."""

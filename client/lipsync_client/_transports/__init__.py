@@ -1,0 +1,1 @@
+"""How requests reach Triton: one server, several as one, and responses kept on disk."""

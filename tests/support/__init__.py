@@ -1,0 +1,1 @@
+"""Parts that several test modules share: the oracle, toy avatars, raw Triton calls, real servers."""

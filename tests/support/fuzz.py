@@ -1,0 +1,343 @@
+"""Requests made by chance, most of them wrong in one way or another, all of them from a seed."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import socket
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import grpc
+import numpy as np
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+from tritonclient.utils import serialize_byte_tensor
+
+from lipsync_embedded import Server
+
+LIMIT_S = 60.0  # a request that takes longer hangs
+INPUTS = {
+    "toy": ("AUDIO", "AUDIO_START", "CLIP_SAMPLES", "FRAME_START", "FRAME_COUNT", "LOOP_OFFSET"),
+    "mel": ("AUDIO", "AUDIO_START", "CLIP_SAMPLES", "FRAME_START", "FRAME_COUNT", "LOOP_OFFSET"),
+    "stream": ("AUDIO", "AVATAR", "OUTPUT", "LOOP_OFFSET"),
+    "audio_encoder": ("mel",),
+    "audio_window": ("embedding", "index"),
+    "toy_generator": ("loop_index", "audio"),
+    "toy_compositor": ("PATCH", "LOOP_INDEX"),
+    "nobody": ("AUDIO",),
+}
+OUTPUTS = (
+    "FRAMES",
+    "JPEG",
+    "JPEG",
+    "H264",
+    "H264",
+    "PNG",
+    "",
+    "patch",
+    "embedding",
+    "MEL",
+    "audio",
+)
+TYPES = {
+    "FP32": np.float32, "FP64": np.float64, "FP16": np.float16, "INT64": np.int64, "INT32": np.int32,
+    "INT8": np.int8, "UINT8": np.uint8, "UINT64": np.uint64, "BOOL": np.bool_, "BYTES": np.object_,
+}  # fmt: skip
+TRUE_TYPES = {
+    "AUDIO": "FP32",
+    "AVATAR": "BYTES",
+    "OUTPUT": "BYTES",
+    "PATCH": "UINT8",
+} | dict.fromkeys(("mel", "embedding", "audio"), "FP32")
+TRUE_SHAPES = {
+    "mel": (2, 1, 80, 16), "embedding": (3, 512), "index": (2, 16),
+    "loop_index": (2, 1), "audio": (2, 32, 16, 16),
+    "PATCH": (2, 320, 320, 3), "LOOP_INDEX": (2, 1),
+}  # fmt: skip
+SIZES = (0, 1, 2, 3, 16, 64)
+MOST_ELEMENTS = 2**20
+NUMBERS = (0, 1, -1, 8, 31, 32, 33, 640, 10**6, 2**31 - 1, 2**31, 2**62, 2**63 - 1, -(2**63))
+WORDS = (
+    b"toy",
+    b"wide",
+    b"mel",
+    b"stream",
+    b"",
+    b"\x00" * 40,
+    b"\xff" * 300,
+    b"../x",
+    b"JPEG",
+    b"H264",
+)
+PARAMETERS = (
+    "crf",
+    "preset",
+    "jpeg_quality",
+    "keyint",
+    "x",
+    "binary_data",
+    "sequence_id",
+    "timeout",
+)
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One input: what is said of it, and what is sent."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    data: bytes
+    array: np.ndarray
+
+
+class Fuzzer:
+    """A chance of its own; the same seed sends the same requests."""
+
+    def __init__(self, server: Server, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self.numbers = np.random.default_rng(seed)
+        self._http = urlsplit(server.http_url)
+        self._grpc = urlsplit(server.grpc_url)
+        self._channel = grpc.insecure_channel(
+            server.grpc_url.split("//")[1], options=[("grpc.max_receive_message_length", -1)]
+        )
+        self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def send(self) -> str:
+        """One request; how it was answered.
+
+        Raises:
+            TimeoutError: it was not, within LIMIT_S.
+        """
+        kinds = (self.grpc_call, self.grpc_call, self.grpc_stream, self.http_json, self.http_binary)
+        kinds += (self.http_binary, self.raw_http, self.raw_grpc)
+        return self.chance.choice(kinds)()
+
+    def tensors(self, model: str) -> list[Tensor]:
+        """Inputs of a model: each may lack, or be wrong in its name, type, shape or contents."""
+        if self._maybe(0.4) and model in ("toy", "stream"):
+            return self._right(model)
+        found = [
+            self._tensor(name) for name in INPUTS[model] if name == "AUDIO" or self._maybe(0.7)
+        ]
+        if self._maybe(0.1):
+            found.append(self._tensor(self.chance.choice(("SOUND", "", "FRAMES", "é" * 50))))
+        if self._maybe(0.05) and found:
+            found.append(found[0])
+        if self._maybe(0.05):
+            found.clear()
+        return found
+
+    def parameters(self) -> dict[str, Any]:
+        if self._maybe(0.6):
+            return {}
+        values = (*NUMBERS[:12], True, "", "fast", "medium", "x" * 1000, 20.5, -1.0)
+        return {self.chance.choice(PARAMETERS): self.chance.choice(values)}
+
+    def grpc_call(self) -> str:
+        try:
+            self._stub.ModelInfer(self._request(), timeout=LIMIT_S)
+        except grpc.RpcError as e:
+            return _said(e)
+        return "answered"
+
+    def grpc_stream(self) -> str:
+        count = self.chance.randint(1, 3)
+        requests = [self._request("stream") for _ in range(count)]
+        answers = self._stub.ModelStreamInfer(iter(requests), timeout=LIMIT_S)
+        try:
+            for number, answer in enumerate(answers):
+                if answer.error_message:
+                    return "refused within a stream"
+                if number == 2:  # frames enough
+                    answers.cancel()
+                    return "answered within a stream"
+        except grpc.RpcError as e:
+            return _said(e)
+        return "a stream without answers"
+
+    def http_json(self) -> str:
+        model = self._model()
+        # Triton 2.51 takes the memory that a JSON tensor claims before it counts what is there: a claim of
+        # terabytes ends the server. Nothing of ours can stand before that, so the claims here are small.
+        inputs = [
+            {
+                "name": t.name,
+                "datatype": t.kind,
+                "shape": [*t.shape]
+                if t.shape == t.array.shape
+                else [min(n, 64) for n in t.shape[:3]],
+                "data": [str(x) for x in t.array.ravel()[:200]]
+                if t.kind == "BYTES"
+                else np.nan_to_num(t.array.ravel()[:5000].astype(np.float64)).tolist(),
+            }
+            for t in self.tensors(model)
+        ]
+        asked = {"inputs": inputs, "outputs": [{"name": self._output()}]}
+        body = bytearray(json.dumps(asked | {"parameters": self.parameters()}).encode())
+        self._spoil(body)
+        return self._post(model, b"", bytes(body))
+
+    def http_binary(self) -> str:
+        model = self._model()
+        inputs, data = [], b""
+        for t in self.tensors(model):
+            size = len(t.data) if self._maybe(0.9) else self.chance.choice(NUMBERS)
+            inputs.append(
+                {"name": t.name, "datatype": t.kind, "shape": list(t.shape)}
+                | {"parameters": {"binary_data_size": size}}
+            )
+            data += t.data
+        asked = {"inputs": inputs, "outputs": [{"name": self._output()}]}
+        head = bytearray(json.dumps(asked | {"parameters": self.parameters()}).encode())
+        said = len(head) if self._maybe(0.9) else self.chance.choice(NUMBERS)
+        self._spoil(head)
+        if self._maybe(0.2):
+            data = data[: self.chance.randint(0, len(data))]
+        return self._post(model, b"Inference-Header-Content-Length: %d\r\n" % said, head + data)
+
+    def raw_http(self) -> str:
+        starts = (b"", b"GET / HTTP/1.1\r\n", b"POST /v2/models/toy/infer HTTP/1.1\r\nHost: x\r\n")
+        return self._raw(self._http, self.chance.choice(starts) + self._garbage(), "raw HTTP")
+
+    def raw_grpc(self) -> str:
+        preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+        starts = (b"", preface, preface + bytes(3) + b"\x04" + bytes(5))
+        return self._raw(self._grpc, self.chance.choice(starts) + self._garbage(), "raw gRPC")
+
+    def _maybe(self, share: float) -> bool:
+        return self.chance.random() < share
+
+    def _model(self) -> str:
+        return self.chance.choice([*INPUTS, "toy", "toy", "toy"])
+
+    def _output(self) -> str:
+        return self.chance.choice(OUTPUTS[:3] if self._maybe(0.7) else OUTPUTS)
+
+    def _garbage(self) -> bytes:
+        return self.chance.randbytes(self.chance.choice((0, 1, 9, 100, 10_000)))
+
+    def _spoil(self, body: bytearray) -> None:
+        if self._maybe(0.3) and body:
+            for _ in range(self.chance.randint(1, 4)):
+                body[self.chance.randrange(len(body))] = self.chance.randrange(256)
+
+    def _right(self, model: str) -> list[Tensor]:
+        """Inputs that are as they should be."""
+        audio = 0.1 * self.numbers.standard_normal(6400).astype(np.float32)
+        found = [Tensor("AUDIO", "FP32", audio.shape, audio.tobytes(), audio)]
+        if model == "stream":
+            name = np.array([b"toy"], np.object_)
+            found.append(Tensor("AVATAR", "BYTES", (1,), serialize_byte_tensor(name).item(), name))
+        return found
+
+    def _tensor(self, name: str) -> Tensor:
+        kind = TRUE_TYPES.get(name, "INT64") if self._maybe(0.85) else self.chance.choice([*TYPES])
+        shape = TRUE_SHAPES.get(name, (1,))
+        if name == "AUDIO":
+            shape = (self.chance.choice((0, 1, 199, 3000, 6400, 20_000, 100_000)),)
+        if self._maybe(0.15):
+            shape = tuple(self.chance.choice(SIZES) for _ in range(self.chance.randint(0, 5)))
+            while math.prod(shape) > MOST_ELEMENTS:
+                shape = shape[1:]
+        array = self._array(kind, shape)
+        data = array.tobytes()
+        if kind == "BYTES":
+            data = serialize_byte_tensor(array).item() if array.size else b""
+        if self._maybe(0.1):
+            data = data[: self.chance.randint(0, len(data))] + self._garbage()[:50]
+        if self._maybe(0.1):
+            shape = tuple(self.chance.choice(NUMBERS) for _ in range(self.chance.randint(0, 3)))
+        return Tensor(name, kind, shape, bytes(data), array)
+
+    def _array(self, kind: str, shape: tuple[int, ...]) -> np.ndarray:
+        if kind == "BYTES":
+            count = int(np.prod(shape, dtype=np.int64))
+            words = [self.chance.choice(WORDS) for _ in range(min(count, 1000))]
+            array = np.empty(len(words), np.object_)
+            array[:] = words
+            return array
+        dtype = TYPES[kind]
+        if np.issubdtype(dtype, np.floating):
+            array = self.numbers.standard_normal(shape).astype(dtype)
+            if self._maybe(0.2) and array.size:
+                odd = (np.nan, np.inf, -np.inf, np.finfo(dtype).max, 5e-324)
+                array.flat[self.numbers.integers(array.size)] = self.chance.choice(odd)
+            return array
+        array = np.zeros(shape, dtype)
+        if array.size:
+            with np.errstate(all="ignore"):
+                array[...] = np.array(self.chance.choice(NUMBERS)).astype(dtype)
+        return array
+
+    def _request(self, model: str | None = None) -> Any:
+        model = model or self._model()
+        request = service_pb2.ModelInferRequest(model_name=model)
+        typed = self._maybe(0.15)
+        for t in self.tensors(model):
+            added = request.inputs.add(name=t.name, datatype=t.kind)
+            added.shape.extend(t.shape)
+            if typed and t.kind == "FP32":
+                added.contents.fp32_contents.extend(t.array.ravel()[:5000].tolist())
+            elif typed and t.kind == "INT64":
+                added.contents.int64_contents.extend(t.array.ravel()[:5000].tolist())
+            else:
+                request.raw_input_contents.append(t.data)
+        if model != "stream" and self._maybe(0.9):
+            request.outputs.add(name=self._output())
+        for key, value in self.parameters().items():
+            field = {bool: "bool_param", int: "int64_param", str: "string_param"}
+            setattr(request.parameters[key], field.get(type(value), "double_param"), value)
+        return request
+
+    def _post(self, model: str, headers: bytes, body: bytes) -> str:
+        """Over a socket of its own, so that the body's length may be a lie."""
+        size, cut = len(body), self._maybe(0.15)
+        if cut:
+            body = body[: self.chance.randint(0, len(body))]
+        head = (
+            b"POST /v2/models/%b/infer HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+            % model.encode()
+        )
+        head += b"Content-Length: %d\r\n" % size + headers + b"\r\n"
+        if cut:
+            return self._raw(self._http, head + body, "a cut body")
+        with socket.create_connection((self._http.hostname, self._http.port), LIMIT_S) as sock:
+            sock.sendall(head + body)
+            answer = b""
+            try:
+                while b"\r\n" not in answer and (part := sock.recv(65536)):
+                    answer += part
+            except ConnectionResetError:
+                return "HTTP: closed"
+            except TimeoutError as e:
+                raise TimeoutError(f"no answer to {head!r} {body[:2000]!r}") from e
+        return "HTTP " + answer[9:12].decode(errors="replace")
+
+    def _raw(self, address: Any, data: bytes, kind: str) -> str:
+        """Bytes on a port, which is then left; with a reset in half of the cases."""
+        with socket.create_connection((address.hostname, address.port), LIMIT_S) as sock:
+            if self._maybe(0.5):
+                linger = (1).to_bytes(4, "little") + bytes(4)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            try:
+                sock.sendall(data)
+                sock.settimeout(0.05)
+                sock.recv(100)
+            except (ConnectionError, TimeoutError):
+                pass
+        return kind
+
+
+def _said(error: Any) -> str:
+    code = error.code()
+    if code == grpc.StatusCode.DEADLINE_EXCEEDED:
+        raise TimeoutError(f"no answer within {LIMIT_S:g} s") from error
+    return f"gRPC {code.name}"

@@ -1,0 +1,65 @@
+"""The `locust` command as a process, and what a run of it left."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lipsync_embedded import Server
+
+from .toy_avatars import ROOT
+
+LOADTESTS = ROOT / "loadtests"
+LOCUST = [sys.executable, "-m", "locust", "-f", str(LOADTESTS / "locustfile.py")]
+STOP = "90s"  # users end what they have begun, so that our count and the server's must agree
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: exit code, what was printed, our figures, the HTML report."""
+
+    code: int
+    log: str
+    figures: dict[str, Any]
+    html: str
+
+    def rows(self, kind: str) -> list[dict[str, Any]]:
+        return [row for row in self.figures["rows"] if row["kind"] == kind]
+
+    def causes(self) -> dict[str, int]:
+        counts: dict[str, int] = {}
+        for cause in self.figures["causes"]:
+            counts[cause["cause"]] = counts.get(cause["cause"], 0) + cause["count"]
+        return counts
+
+    def server(self, model: str) -> dict[str, Any]:
+        (load,) = [load for load in self.figures["server"] if load["model"] == model]
+        return load
+
+
+def addresses(server: Server) -> list[str]:
+    return [
+        "--grpc-url", server.grpc_url, "--http-url", server.http_url,
+        "--metrics-url", server.metrics_url, "--avatar", "toy",
+    ]  # fmt: skip
+
+
+def run_locust(server: Server, directory: Path, *arguments: str) -> Run:
+    """Run Locust headless; later arguments win over the usual ones, and say when it ends."""
+    html, figures = directory / "report.html", directory / "figures.json"
+    command = [
+        *LOCUST, "--headless", "--only-summary", "--stop-timeout", STOP,
+        "--short-seconds", "1", "--long-seconds", "3", *addresses(server),
+        "--html", str(html), "--csv", str(directory / "run"), "--summary", str(figures),
+        *arguments,
+    ]  # fmt: skip
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=150, cwd=directory, check=False
+    )
+    log = done.stdout + done.stderr
+    assert figures.exists(), f"exit code {done.returncode}, {log[-3000:]}"
+    return Run(done.returncode, log, json.loads(figures.read_text()), html.read_text())

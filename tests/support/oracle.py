@@ -1,0 +1,164 @@
+"""The contract in plain code: slow, obvious, and without anything of the product.
+
+Every fast path is held to it. It reads a raw dataset folder and two ONNX files, takes a whole clip
+at 16 kHz, and gives the frames.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import librosa
+import numpy as np
+import onnxruntime
+import scipy.signal
+import soundfile
+
+
+def load_audio(path: Path) -> np.ndarray:
+    """Step 1: mono, 16 kHz; librosa.load(path, sr=16000) in its three steps."""
+    samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    return librosa.resample(librosa.to_mono(samples.T), orig_sr=rate, target_sr=16000)
+
+
+def mel(wave: np.ndarray) -> np.ndarray:
+    """Steps 2 to 5: float64 [80, T]."""
+    if len(wave) < 3000:  # fewer than 16 columns
+        wave = np.concatenate([wave, np.zeros(3000 - len(wave))])
+    wave = wave.astype(np.float64)
+    emphasised = wave.copy()
+    emphasised[1:] = wave[1:] - 0.97 * wave[:-1]
+    padded = np.concatenate([np.zeros(400), emphasised, np.zeros(400)])
+    window = scipy.signal.get_window("hann", 800, fftbins=True)
+    columns = 1 + len(wave) // 200
+    magnitude = np.stack(
+        [np.abs(np.fft.rfft(padded[200 * t : 200 * t + 800] * window)) for t in range(columns)], 1
+    )
+    bank = librosa.filters.mel(
+        sr=16000, n_fft=800, n_mels=80, fmin=55, fmax=7600, htk=False, norm="slaney"
+    )
+    decibels = 20 * np.log10(np.maximum(1e-5, bank @ magnitude)) - 20
+    return np.clip(8 * (decibels + 100) / 100 - 4, -4, 4)
+
+
+def window_count(columns: int) -> int:
+    """Step 6: F."""
+    return int((columns - 16) / 80 * 25) + 2
+
+
+def mel_windows(spectrogram: np.ndarray) -> np.ndarray:
+    """Step 6: float32 [F, 80, 16]."""
+    columns = spectrogram.shape[1]
+    windows = []
+    for j in range(window_count(columns)):
+        start = int(80 * j / 25)
+        if start + 16 > columns:
+            start = columns - 16
+        windows.append(spectrogram[:, start : start + 16])
+    return np.stack(windows).astype(np.float32)
+
+
+def embeddings(windows: np.ndarray, encoder: onnxruntime.InferenceSession) -> np.ndarray:
+    """Step 7 without the repeats: float32 [F, 512]."""
+    name = encoder.get_inputs()[0].name
+    return np.stack([encoder.run(None, {name: w[None, None]})[0][0] for w in windows])
+
+
+def audio_inputs(features: np.ndarray) -> np.ndarray:
+    """Steps 7 and 8: float32 [F + 2, 32, 16, 16]."""
+    entries = [features[0], *features, features[-1]]
+    blocks = []
+    for i in range(len(entries)):
+        rows = [
+            entries[e] if 0 <= e < len(entries) else np.zeros(512, np.float32)
+            for e in range(i - 8, i + 8)
+        ]
+        blocks.append(np.stack(rows).reshape(32, 16, 16))
+    return np.stack(blocks)
+
+
+def pose_to_frame(i: int, count: int) -> int:
+    """Ping-pong that starts at 1."""
+    last = count - 1
+    if last == 0:
+        return 0
+    p = (i + 1) % (2 * last)
+    return p if p <= last else 2 * last - p
+
+
+class Dataset:
+    """A raw dataset folder."""
+
+    def __init__(self, directory: Path) -> None:
+        count = len(list((directory / "full_body_img").iterdir()))
+        self.frames = [cv2.imread(str(directory / f"full_body_img/{k}.jpg")) for k in range(count)]
+        self.rects = [self._rect(directory / f"landmarks/{k}.lms") for k in range(count)]
+        parsing = directory / "parsing"
+        self.parsing = [
+            cv2.imread(str(parsing / f"{k}.png")) if parsing.exists() else None
+            for k in range(count)
+        ]
+
+    def _rect(self, path: Path) -> tuple[int, int, int, int]:
+        points = [[int(float(v)) for v in line.split()] for line in path.read_text().splitlines()]
+        x1, y1, x2 = points[1][0], points[52][1], points[31][0]
+        height, width = self.frames[0].shape[:2]
+        return max(x1, 0), max(y1, 0), min(x2, width), min(y1 + x2 - x1, height)
+
+    def crop(self, k: int) -> np.ndarray:
+        x1, y1, x2, y2 = self.rects[k]
+        return cv2.resize(self.frames[k][y1:y2, x1:x2], (328, 328), interpolation=cv2.INTER_CUBIC)
+
+    def visual_input(self, k: int) -> np.ndarray:
+        """float32 [6, 320, 320]."""
+        face = self.crop(k)[4:324, 4:324]
+        masked = face.copy()
+        for y in range(5, 310):
+            masked[y, 5:315] = 0
+        both = np.concatenate([face, masked], axis=2)
+        return (both.transpose(2, 0, 1) / 255).astype(np.float32)
+
+    def paste(self, k: int, output: np.ndarray) -> np.ndarray:
+        """uint8 (H, W, 3) from the generator's float32 [3, 320, 320]."""
+        x1, y1, x2, y2 = self.rects[k]
+        crop = self.crop(k)
+        crop[4:324, 4:324] = (output * np.float32(255)).astype(np.uint8).transpose(1, 2, 0)
+        patch = cv2.resize(crop, (x2 - x1, y2 - y1), interpolation=cv2.INTER_CUBIC)
+        frame = self.frames[k].copy()
+        if self.parsing[k] is not None:
+            colours = self.parsing[k][y1:y2, x1:x2]
+            for colour in ((0, 0, 255), (255, 255, 255)):
+                keep = (colours == colour).all(axis=2)
+                patch[keep] = frame[y1:y2, x1:x2][keep]
+        frame[y1:y2, x1:x2] = patch
+        return frame
+
+
+class Oracle:
+    """Everything that is needed to render with one avatar."""
+
+    def __init__(self, dataset: Path, generator: Path, encoder: Path) -> None:
+        self.dataset = Dataset(dataset)
+        self.generator = onnxruntime.InferenceSession(str(generator))
+        self.encoder = onnxruntime.InferenceSession(str(encoder))
+
+    def windows(self, wave: np.ndarray) -> np.ndarray:
+        return mel_windows(mel(wave))
+
+    def audio(self, wave: np.ndarray) -> np.ndarray:
+        return audio_inputs(embeddings(self.windows(wave), self.encoder))
+
+    def frame(self, i: int, audio: np.ndarray) -> np.ndarray:
+        """Frame i, given its [32, 16, 16] input."""
+        k = pose_to_frame(i, len(self.dataset.frames))
+        feeds: dict[str, Any] = {}
+        for port in self.generator.get_inputs():
+            feeds[port.name] = (
+                audio[None] if 32 in port.shape else self.dataset.visual_input(k)[None]
+            )
+        return self.dataset.paste(k, self.generator.run(None, feeds)[0][0])
+
+    def render(self, wave: np.ndarray, loop_offset: int = 0) -> list[np.ndarray]:
+        return [self.frame(i + loop_offset, a) for i, a in enumerate(self.audio(wave))]
