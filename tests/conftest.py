@@ -12,6 +12,7 @@ from pathlib import Path
 import onnx
 import pytest
 
+from lipsync_benchmarks import random_weights
 from lipsync_embedded import Server
 from lipsync_preprocessing import networks
 from lipsync_preprocessing.avatar import add_avatar
@@ -35,7 +36,7 @@ def toy_avatars(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ToyAvatar
     """`toy`: ten small frames. `wide`: 1280x720, its rectangles reach outside and change their size."""
     root = tmp_path_factory.mktemp("avatars")
     encoder = root / "audio_encoder.onnx"
-    state = networks.random_audio_encoder_state(seed=1, width=1 / 4)
+    state = random_weights.audio_encoder_state(seed=1, width=1 / 4)
     onnx.save(networks.build_audio_encoder(state), str(encoder))
     avatars = {}
     for seed, (name, size, count) in enumerate(
@@ -44,7 +45,7 @@ def toy_avatars(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ToyAvatar
         generator = root / f"{name}.onnx"
         # One of them as an exporter with a fixed batch and other names would write it.
         names, batch = (("input", "audio"), None) if name == "toy" else (("visual", "sound"), 1)
-        weights = networks.random_generator_state(TOY_WIDTH, seed=seed)
+        weights = random_weights.generator_state(TOY_WIDTH, seed=seed)
         model = networks.build_generator(weights, batch=batch, input_names=names)
         onnx.save(model, str(generator))
         dataset = root / name

@@ -32,6 +32,8 @@ from lipsync_preprocessing.repository import (
     write_config,
 )
 
+from . import random_weights
+
 ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / "build" / "bench"
 SECONDS = 10.24
@@ -99,9 +101,9 @@ def build(width: float) -> Case:
         write_dataset(dataset)
     if not (repository / "demo_compositor/1/frames.npz").exists():
         shutil.rmtree(repository, ignore_errors=True)
-        weights = networks.random_generator_state(width)
+        weights = random_weights.generator_state(width)
         onnx.save(networks.build_generator(weights), str(generator))
-        state = networks.random_audio_encoder_state()
+        state = random_weights.audio_encoder_state()
         onnx.save(networks.build_audio_encoder(state), str(encoder))
         built = shutil.ignore_patterns("*.onnx", "*.npz")
         shutil.copytree(ROOT / "model_repository", repository, ignore=built)

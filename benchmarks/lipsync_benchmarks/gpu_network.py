@@ -20,6 +20,7 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from lipsync_preprocessing import networks
 from lipsync_preprocessing.compile import compile_generator
 
+from . import random_weights
 from .baselines import BORDER, ping_pong, visual_input
 from .case import WORK
 
@@ -41,7 +42,7 @@ def generator_file(width: float) -> Path:
     if not path.exists():
         WORK.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
-        onnx.save(networks.build_generator(networks.random_generator_state(width)), str(partial))
+        onnx.save(networks.build_generator(random_weights.generator_state(width)), str(partial))
         partial.rename(path)
     return path
 

@@ -1,10 +1,9 @@
 """The two networks of the model contract as ONNX graphs, written straight from checkpoint arrays.
 
-A state is `dict[str, numpy.ndarray]` under the names of the training code's state dict, so a
-trained checkpoint and seeded random weights go through the same door, and torch is not needed
-to get from one to the other. Channel counts are read off the arrays: the full-size network, the
+A state is `dict[str, numpy.ndarray]` under the names of the training code's state dict, and
+torch is not needed to write the graphs. Channel counts are read off the arrays: the full-size network, the
 "mobile" one of half the channels and toy sizes for tests are one code. Batch norms are folded
-into the convolutions in front of them. The random states are in `random_weights`.
+into the convolutions in front of them.
 """
 
 from __future__ import annotations
@@ -272,17 +271,3 @@ def build_audio_encoder(
     writer.node("Flatten", [features], output_name, axis=1)
     mel = _value(input_name, batch, *MEL_SHAPE)
     return writer.model("audio_encoder", [mel], [_value(output_name, batch, EMBEDDING)])
-
-
-def random_generator_state(width: float = 1.0, seed: int = 0) -> dict[str, npt.NDArray[Any]]:
-    """Seeded weights under the checkpoint's names; see `random_weights.generator_state`."""
-    from lipsync_preprocessing import random_weights  # measures with the graphs above
-
-    return random_weights.generator_state(width, seed)
-
-
-def random_audio_encoder_state(seed: int = 0, width: float = 1.0) -> dict[str, npt.NDArray[Any]]:
-    """Seeded weights under the checkpoint's names; see `random_weights.audio_encoder_state`."""
-    from lipsync_preprocessing import random_weights
-
-    return random_weights.audio_encoder_state(width, seed)

@@ -13,6 +13,7 @@ import onnx
 import onnxruntime
 import pytest
 
+from lipsync_benchmarks import random_weights
 from lipsync_preprocessing import networks
 from support.toy_datasets import MODEL_REPOSITORY, make_raw
 
@@ -23,12 +24,12 @@ TOY = 1 / 16
 
 @pytest.fixture(scope="session")
 def generator_state() -> dict[str, Array]:
-    return networks.random_generator_state(TOY, seed=1)
+    return random_weights.generator_state(TOY, seed=1)
 
 
 @pytest.fixture(scope="session")
 def encoder_state() -> dict[str, Array]:
-    return networks.random_audio_encoder_state(seed=1, width=1 / 4)
+    return random_weights.audio_encoder_state(seed=1, width=1 / 4)
 
 
 @pytest.fixture(scope="session")
@@ -62,7 +63,7 @@ def generator_file(tmp_path_factory: pytest.TempPathFactory, generator_state: An
 @pytest.fixture(scope="session")
 def other_generator_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("generator") / "99.onnx"
-    state = networks.random_generator_state(TOY, seed=9)
+    state = random_weights.generator_state(TOY, seed=9)
     onnx.save(networks.build_generator(state), str(path))
     return path
 

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 
+from lipsync_benchmarks import random_weights
 from lipsync_preprocessing import avatar as avatars
 from lipsync_preprocessing import networks
 from lipsync_preprocessing import update as updating
@@ -104,7 +105,7 @@ def test_equal_encoders_are_shared_others_get_a_name(
     onnx.save(networks.build_audio_encoder(encoder_state, batch=1, input_name="x"), str(renamed))
     assert add("berta", encoder_path=renamed).encoder == first
     other = tmp_path / "other.onnx"
-    state = networks.random_audio_encoder_state(seed=2, width=1 / 4)
+    state = random_weights.audio_encoder_state(seed=2, width=1 / 4)
     onnx.save(networks.build_audio_encoder(state), str(other))
     second = add("clara", encoder_path=other).encoder
     assert second != first
@@ -199,13 +200,13 @@ def wrong_models(tmp_path: Path) -> dict[str, tuple[Path, str]]:
     empty = tmp_path / "empty.onnx"
     empty.touch()
     small = tmp_path / "small.onnx"
-    model = networks.build_generator(networks.random_generator_state(1 / 16, 0))
+    model = networks.build_generator(random_weights.generator_state(1 / 16, 0))
     for port in (model.graph.input[0], model.graph.output[0]):
         for axis in (2, 3):
             port.type.tensor_type.shape.dim[axis].dim_value = 160
     onnx.save(model, str(small))
     loud = tmp_path / "loud.onnx"
-    model = networks.build_generator(networks.random_generator_state(1 / 16, 0))
+    model = networks.build_generator(random_weights.generator_state(1 / 16, 0))
     model.graph.node[-1].op_type = "Relu"
     onnx.save(model, str(loud))
     return {

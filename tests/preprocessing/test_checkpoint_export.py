@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lipsync_preprocessing import networks
+from lipsync_benchmarks import random_weights
 from lipsync_preprocessing.errors import CheckpointError
 
 torch = pytest.importorskip("torch", reason="needs the export extra")
@@ -23,7 +23,7 @@ def tensors(state: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("width", [1.0, 0.5, 1 / 16])
 def test_generator_equals_torch(width: float, tmp_path: Path, run: Any, rng: Any) -> None:
-    state = networks.random_generator_state(width, seed=5)
+    state = random_weights.generator_state(width, seed=5)
     # Random weights amplify rounding more than trained ones: torch's own float32 is 2e-5 off its
     # float64. A gentler last layer lets 1e-5 measure the export instead.
     state["outc.conv.weight"] *= np.float32(0.2)
@@ -47,7 +47,7 @@ def test_generator_equals_torch(width: float, tmp_path: Path, run: Any, rng: Any
 @pytest.mark.parametrize("prefix", ["", "audio_encoder."])
 def test_audio_encoder_equals_torch(prefix: str, tmp_path: Path, run: Any, rng: Any) -> None:
     """The pretrained file's names lack the prefix that the class gives them."""
-    state = networks.random_audio_encoder_state(seed=5)
+    state = random_weights.audio_encoder_state(seed=5)
     network = reference.AudioEncoder()
     network.load_state_dict(tensors(state))
     network.eval()

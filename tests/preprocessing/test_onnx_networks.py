@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
+from lipsync_benchmarks import random_weights
 from lipsync_preprocessing import networks
 from lipsync_preprocessing.errors import CheckpointError
 
@@ -14,7 +15,7 @@ TRUE_SIZE_BYTES = 48_700_250
 
 def macs(width: float) -> int:
     """Multiply-adds a frame, from shape inference over the built graph."""
-    model = networks.build_generator(networks.random_generator_state(width), batch=1)
+    model = networks.build_generator(random_weights.generator_state(width), batch=1)
     graph = onnx.shape_inference.infer_shapes(model).graph
     shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in graph.value_info}
     weights = {i.name: i.dims for i in graph.initializer}
@@ -27,7 +28,7 @@ def macs(width: float) -> int:
 
 @pytest.mark.needs_true_size
 def test_true_size_has_the_exports_bytes_parameters_and_work() -> None:
-    state = networks.random_generator_state(1.0, seed=0)
+    state = random_weights.generator_state(1.0, seed=0)
     parameters = sum(
         a.size for k, a in state.items() if "running" not in k and "num_batches" not in k
     )
@@ -39,7 +40,7 @@ def test_true_size_has_the_exports_bytes_parameters_and_work() -> None:
 
 
 def test_audio_encoder_has_the_exports_size() -> None:
-    state = networks.random_audio_encoder_state(seed=0)
+    state = random_weights.audio_encoder_state(seed=0)
     parameters = sum(
         a.size for k, a in state.items() if "running" not in k and "num_batches" not in k
     )
@@ -75,7 +76,7 @@ def test_random_weights_cover_the_range_and_hear_the_audio(
 
 
 def test_same_seed_same_weights_other_seed_others() -> None:
-    first, again, other = (networks.random_generator_state(1 / 16, s) for s in (3, 3, 4))
+    first, again, other = (random_weights.generator_state(1 / 16, s) for s in (3, 3, 4))
     assert all(np.array_equal(first[k], again[k]) for k in first)
     assert not np.array_equal(first["outc.conv.weight"], other["outc.conv.weight"])
 
@@ -103,4 +104,4 @@ def test_missing_array_is_named(generator_state: dict[str, Any]) -> None:
 
 def test_too_narrow_is_refused() -> None:
     with pytest.raises(ValueError, match="width"):
-        networks.random_generator_state(1 / 64)
+        random_weights.generator_state(1 / 64)

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import pytest
 
+from lipsync_benchmarks import random_weights
 from lipsync_embedded import Server
 from lipsync_preprocessing import networks
 from lipsync_preprocessing.avatar import add_avatar
@@ -168,11 +169,11 @@ def test_the_audio_matters(server: Server) -> None:
 def test_the_true_size(tmp_path: Path, toy_avatars: dict[str, ToyAvatar]) -> None:
     """The 46 MB network, once, from import to frames."""
     generator, encoder = tmp_path / "99.onnx", tmp_path / "audio_encoder.onnx"
-    onnx.save(
-        networks.build_generator(networks.random_generator_state(1.0, seed=3)), str(generator)
-    )
+    onnx.save(networks.build_generator(random_weights.generator_state(1.0, seed=3)), str(generator))
     assert generator.stat().st_size == pytest.approx(48_700_250, rel=0.01)
-    onnx.save(networks.build_audio_encoder(networks.random_audio_encoder_state(3)), str(encoder))
+    onnx.save(
+        networks.build_audio_encoder(random_weights.audio_encoder_state(seed=3)), str(encoder)
+    )
     repository = tmp_path / "models"
     built = shutil.ignore_patterns("*.onnx", "*.npz")
     shutil.copytree(ROOT / "model_repository", repository, ignore=built)

@@ -1,9 +1,9 @@
-"""Seeded random weights that behave: for tests and benchmarks that need a model, not a face.
+"""Seeded random weights for tests and benchmarks that need a network of the right shape.
 
-Weights drawn blindly through sixty layers saturate or die. So each network is run once in a
-variant whose batch norms use the statistics of that run and report them; those become, slightly
-disturbed, the running statistics of the checkpoint. The norms are then far from the identity,
-activations stay of order one, the output covers its whole range, and the audio shows in it.
+Independent random weights make sixty layers saturate or die out. Each network is therefore run once
+in a variant whose batch norms use and report the statistics of that run; these statistics, slightly
+disturbed, become the running statistics of the checkpoint. The batch norms are then far from the
+identity, activations stay of order one, the output covers its whole range, and it depends on the audio.
 """
 
 from __future__ import annotations
@@ -37,16 +37,15 @@ Floats = npt.NDArray[np.float32]
 _WINDOWS = 64
 _LAST_ENCODER_NORM = f"{AUDIO_ENCODER_PREFIX}{len(AUDIO_ENCODER_LAYERS) - 1}.conv_block.1.bias"
 _LOGIT_STD = 1.6  # sigmoid(N(0, 1.6)) reaches 0.04 and 0.96 at two deviations
-_SHIFT = 1.0  # of batch norms
-# Gains of the paths the audio takes over those of the picture: at the fusion, and of what comes up
-# from below over each skip.
+_SHIFT = 1.0  # mean of the batch norms' shifts
+# Gains of the audio's paths over the face's: at the fusion, and of the upsampled input over each skip.
 _FUSE_GAIN = 3.0
 _DEEP_GAIN = 4.0
-_STATISTICS_DIGITS = 3  # other processors' last bits must not make another model
+_STATISTICS_DIGITS = 3  # rounding differs between processors; the model must not
 
 
 class _MeasuringWriter(GraphWriter):
-    """Normalises by the statistics of the batch at hand, and gives them out."""
+    """A graph writer whose batch norms use the statistics of the current batch and report them."""
 
     def __init__(self, state: State) -> None:
         super().__init__(state)
@@ -71,7 +70,7 @@ class _MeasuringWriter(GraphWriter):
         square = self.node("Mul", [centred, centred], f"{norm}.square")
         each = self.node("ReduceMean", [square], f"{norm}.each", axes=[0, 2, 3])
         typical = self.node("ReduceMean", [each], f"{norm}.typical", axes=[1])
-        # A channel whose weights happen to cancel must not have its noise blown up.
+        # Without this, a channel whose weights happen to cancel would have its noise amplified.
         variance = self.node("Max", [each, typical], f"{norm}.variance")
         self.measured.append(norm)
         if batch_norm is None:
@@ -86,7 +85,7 @@ class _MeasuringWriter(GraphWriter):
         return self.node("Add", [scaled, beta], f"{norm}.out")
 
     def measure(self, feeds: dict[str, Floats]) -> dict[str, tuple[Floats, Floats]]:
-        """Run the graph; returns {batch norm: (mean, variance)}, float32 [C] each."""
+        """Return (mean, variance) of each batch norm after one run, float32 [C] each."""
         names = [f"{n}.{what}" for n in self.measured for what in ("mean", "variance")]
         values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in names]
         inputs = [
@@ -103,10 +102,11 @@ class _MeasuringWriter(GraphWriter):
 
 
 def _draw(layers: Iterable[LayerSpec], rng: np.random.Generator) -> dict[str, npt.NDArray[Any]]:
-    """He-normal weights; batch norms' scale in 0.4…1, shift about 1 (no statistics yet).
+    """Draw He-normal weights, and batch norms with a scale in 0.4…1 and a shift about 1.
 
-    The shift keeps most values on a ReLU's open side. Around 0 each layer would amplify rounding
-    errors by a fifth, and sixty of them would turn the last bit of an input into grey levels.
+    The shift keeps most values positive, where a ReLU passes them. With a shift of 0 each layer would
+    amplify rounding errors by a fifth, and sixty layers would turn the last bit of an input into grey
+    levels. The running statistics are not set yet.
     """
     state: dict[str, npt.NDArray[Any]] = {}
     for name, shape, has_bias, batch_norm in layers:
@@ -133,7 +133,7 @@ def _settle(
     layers: Iterable[LayerSpec],
     rng: np.random.Generator,
 ) -> None:
-    """Put the measured statistics, a little off, into the state's batch norms."""
+    """Write the measured statistics, slightly disturbed, into the batch norms of `state`."""
     for _, shape, _, norm in layers:
         if norm is None:
             continue
@@ -152,7 +152,7 @@ def _round(values: Floats) -> Floats:
 
 
 def _smooth(rng: np.random.Generator, shape: tuple[int, ...], passes: int) -> Floats:
-    """Noise of unit deviation, smoothed along the last two axes."""
+    """Return noise of unit deviation, smoothed along the last two axes."""
     noise = rng.standard_normal(shape)
     for axis in (-1, -2):
         for _ in range(passes):
@@ -161,14 +161,22 @@ def _smooth(rng: np.random.Generator, shape: tuple[int, ...], passes: int) -> Fl
     return noise.astype(np.float32)
 
 
-def generator_state(width: float, seed: int) -> dict[str, npt.NDArray[Any]]:
-    """A generator checkpoint of random weights: float32 arrays, batch norm counters int64."""
+def generator_state(width: float = 1.0, seed: int = 0) -> dict[str, npt.NDArray[Any]]:
+    """Return a generator checkpoint of random weights, under the names of the training code.
+
+    Args:
+        width: multiplies the channel counts; 1.0 is the true size.
+        seed: equal seeds give equal weights.
+
+    Returns:
+        float32 arrays; the batch norms' counters are int64.
+    """
     rng = np.random.default_rng((1, seed))
     state = _draw(generator_layers(width), rng)
     face = np.clip(0.5 + 0.2 * _smooth(rng, (2, 3, FACE, FACE), 4), 0, 1).astype(np.float32)
     masked = face.copy()
     masked[:, :, 5:310, 5:315] = 0
-    # Embeddings of successive windows resemble each other: a common part and a part of their own.
+    # Successive embeddings are similar: each is the sum of a common part and a part of its own.
     common = rng.standard_normal((2, 1, EMBEDDING))
     audio = np.maximum(0, common + 0.5 * rng.standard_normal((2, 16, EMBEDDING)))
     writer = _MeasuringWriter(state)
@@ -186,17 +194,20 @@ def generator_state(width: float, seed: int) -> dict[str, npt.NDArray[Any]]:
     return state
 
 
-def audio_encoder_state(width: float, seed: int) -> dict[str, npt.NDArray[Any]]:
-    """An audio encoder checkpoint of random weights, measured on noise of speech's range."""
+def audio_encoder_state(width: float = 1.0, seed: int = 0) -> dict[str, npt.NDArray[Any]]:
+    """Return an audio encoder checkpoint of random weights; as `generator_state`.
+
+    Its statistics are measured on noise in the range of speech.
+    """
     rng = np.random.default_rng((2, seed))
     state = _draw(audio_encoder_layers(width), rng)
-    # Loud and soft windows, of various spectra, more or less noisy; a few of silence.
+    # Loud and soft windows of various spectra and noise levels, and four silent ones.
     level = rng.uniform(-4, 1, (_WINDOWS, 1, 1, 1))
     spectrum = 1.5 * _smooth(rng, (_WINDOWS, 1, MEL_SHAPE[1], 1), 4)
     noise = rng.uniform(0, 1, level.shape) * rng.standard_normal((_WINDOWS, *MEL_SHAPE))
     mel = np.clip(level + spectrum + noise, -4, 4).astype(np.float32)
     mel[:4] = -4
-    # Half of the last layer's numbers are zero, as in a trained one.
+    # Half of the embedding's numbers are zero, as in a trained encoder.
     state[_LAST_ENCODER_NORM] -= state[_LAST_ENCODER_NORM].mean()
     writer = _MeasuringWriter(state)
     writer.audio_encoder("mel")
