@@ -10,6 +10,7 @@ from ._errors import (
     NotAllowed,
     OutputError,
     Overloaded,
+    PipeClosed,
     Rejected,
     ServerError,
     ServerLost,
@@ -17,32 +18,38 @@ from ._errors import (
     UnknownAvatar,
     Unreachable,
 )
+from ._live.blocking import BlockingLiveSession
+from ._live.report import LiveReport
 from ._live.session import LiveFrame, LiveOptions, LiveSession
-from ._output.formats import OutputFormat
-from ._output.to_file import Summary
+from ._output.formats import FormatError, OutputFormat
+from ._output.to_file import RenderSummary
 from ._render import Chunk, RenderOptions
 
 __all__ = [
     "AsyncLipSyncClient",
     "Avatar",
+    "BlockingLiveSession",
     "Chunk",
+    "FormatError",
     "Incompatible",
     "InputError",
     "LipSyncClient",
     "LipSyncError",
     "LiveFrame",
     "LiveOptions",
+    "LiveReport",
     "LiveSession",
     "NotAllowed",
     "OutputError",
     "OutputFormat",
     "Overloaded",
+    "PipeClosed",
     "Rejected",
     "RenderOptions",
+    "RenderSummary",
     "ServerError",
     "ServerLost",
     "ServerTimeout",
-    "Summary",
     "UnknownAvatar",
     "Unreachable",
 ]

@@ -16,7 +16,7 @@ from ._client import AsyncLipSyncClient
 from ._live.blocking import BlockingLiveSession
 from ._live.session import LiveOptions
 from ._output.formats import OutputFormat
-from ._output.to_file import Progress, Summary
+from ._output.to_file import Progress, RenderSummary
 from ._render import Chunk, RenderOptions
 
 
@@ -34,11 +34,15 @@ class LipSyncClient:
         *,
         token: str | None = None,
         ca_file: str | Path | None = None,
-        patience_s: float = 5.0,
+        reconnect_timeout_s: float = 5.0,
         headers: Callable[[], Mapping[str, str]] | None = None,
     ) -> None:
         self._async = AsyncLipSyncClient(
-            url, token=token, ca_file=ca_file, patience_s=patience_s, headers=headers
+            url,
+            token=token,
+            ca_file=ca_file,
+            reconnect_timeout_s=reconnect_timeout_s,
+            headers=headers,
         )
 
     def __enter__(self) -> LipSyncClient:
@@ -75,21 +79,24 @@ class LipSyncClient:
         return self._portal.call(self._async.info)
 
     def render(
-        self, audio: str | Path, avatar: str, plan: RenderOptions | None = None
+        self, audio: str | Path, avatar: str, options: RenderOptions | None = None
     ) -> Iterator[Chunk]:
-        return each(self._portal, self._async.render(audio, avatar, plan))
+        return each(self._portal, self._async.render(audio, avatar, options))
 
     def stream(
-        self, audio: str | Path, avatar: str, plan: RenderOptions | None = None
+        self, audio: str | Path, avatar: str, options: RenderOptions | None = None
     ) -> Iterator[Chunk]:
-        return each(self._portal, self._async.stream(audio, avatar, plan))
+        return each(self._portal, self._async.stream(audio, avatar, options))
 
     @contextmanager
     def live(
-        self, avatar: str, plan: RenderOptions | None = None, live: LiveOptions | None = None
+        self,
+        avatar: str,
+        options: RenderOptions | None = None,
+        live_options: LiveOptions | None = None,
     ) -> Iterator[BlockingLiveSession]:
         with self._portal.wrap_async_context_manager(
-            self._async.live(avatar, plan, live)
+            self._async.live(avatar, options, live_options)
         ) as session:
             yield BlockingLiveSession(session, self._portal)
 
@@ -98,22 +105,20 @@ class LipSyncClient:
         audio: str | Path,
         output: str | Path,
         avatar: str,
-        plan: RenderOptions | None = None,
+        options: RenderOptions | None = None,
         *,
-        frames: str | None = None,
-        form: OutputFormat | None = None,
+        output_format: OutputFormat | None = None,
         force: bool = False,
         resume: bool = False,
         progress: Progress | None = None,
-    ) -> Summary:
-        async def call() -> Summary:
+    ) -> RenderSummary:
+        async def call() -> RenderSummary:
             return await self._async.render_to_file(
                 audio,
                 output,
                 avatar,
-                plan,
-                frames=frames,
-                form=form,
+                options,
+                output_format=output_format,
                 force=force,
                 resume=resume,
                 progress=progress,

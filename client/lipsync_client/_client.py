@@ -14,7 +14,7 @@ from ._errors import ServerError
 from ._health import health_of
 from ._live.session import LiveOptions, LiveSession
 from ._output.formats import OutputFormat
-from ._output.to_file import Progress, Summary, check_target, render_to_file
+from ._output.to_file import Progress, RenderSummary, check_target, render_to_file
 from ._render import Chunk, RenderOptions, render
 from ._stream import stream
 from ._transports.replicas import connect_all
@@ -30,7 +30,7 @@ class AsyncLipSyncClient:
             and are asked again elsewhere when a server is lost, hangs or is full.
         token: for a gateway that asks for one.
         ca_file: PEM of who signed its certificate, if not one this machine trusts.
-        patience_s: how long to wait for a server to come back when all are lost in the middle of a render.
+        reconnect_timeout_s: longest wait for a server to come back when all are lost during a render.
         headers: called for each request for frames; what it gives goes along as HTTP headers or gRPC
             metadata, such as W3C's traceparent (OpenTelemetry's `inject` makes one).
 
@@ -45,15 +45,15 @@ class AsyncLipSyncClient:
         *,
         token: str | None = None,
         ca_file: str | Path | None = None,
-        patience_s: float = 5.0,
+        reconnect_timeout_s: float = 5.0,
         headers: Callable[[], Mapping[str, str]] | None = None,
     ) -> None:
-        self._url, self._patience_s = url, patience_s
+        self._url, self._reconnect_timeout_s = url, reconnect_timeout_s
         self._access = Credentials(token, ca_file, more=headers)
         self._transport: Any = None
 
     async def __aenter__(self) -> AsyncLipSyncClient:
-        self._transport = await connect_all(self._url, self._access, self._patience_s)
+        self._transport = await connect_all(self._url, self._access, self._reconnect_timeout_s)
         return self
 
     async def __aexit__(
@@ -101,20 +101,20 @@ class AsyncLipSyncClient:
         return dict(await self._transport.metadata())
 
     async def render(
-        self, audio: str | Path, avatar: str, plan: RenderOptions | None = None
+        self, audio: str | Path, avatar: str, options: RenderOptions | None = None
     ) -> AsyncIterator[Chunk]:
         """Chunks of frames, in order, as they are made.
 
         Args:
             audio: any audio or video file.
             avatar: name of the avatar.
-            plan: what to make and how; H.264 by default.
+            options: what to make and how; H.264 by default.
         """
         source = AudioFile(audio)
         try:
             about = await self.avatar(avatar)
             chunks = render(
-                self._transport, about, ClipWindow(source.blocks()), plan or RenderOptions()
+                self._transport, about, ClipWindow(source.blocks()), options or RenderOptions()
             )
             async with aclosing(chunks):  # type: ignore[type-var]
                 async for chunk in chunks:
@@ -123,7 +123,7 @@ class AsyncLipSyncClient:
             source.close()
 
     async def stream(
-        self, audio: str | Path, avatar: str, plan: RenderOptions | None = None
+        self, audio: str | Path, avatar: str, options: RenderOptions | None = None
     ) -> AsyncIterator[Chunk]:
         """The frames of `render`, from one call: the server cuts the clip, and answers as it goes.
 
@@ -134,28 +134,33 @@ class AsyncLipSyncClient:
         Args:
             audio: any audio or video file.
             avatar: name of the avatar.
-            plan: what to make; `chunk` and `in_flight` are the server's own, `timeout_s` is the longest wait
-                for the next chunk.
+            options: what to make; `chunk` and `in_flight` are the server's own, `timeout_s` is the
+                longest wait for the next chunk.
 
         Raises:
             InputError: the server is asked over HTTP.
         """
         self._transport.check_streams()
-        chunks = stream(self._transport, await self.avatar(avatar), audio, plan or RenderOptions())
+        chunks = stream(
+            self._transport, await self.avatar(avatar), audio, options or RenderOptions()
+        )
         async with aclosing(chunks):  # type: ignore[type-var]
             async for chunk in chunks:
                 yield chunk
 
     @asynccontextmanager
     async def live(
-        self, avatar: str, plan: RenderOptions | None = None, live: LiveOptions | None = None
+        self,
+        avatar: str,
+        options: RenderOptions | None = None,
+        live_options: LiveOptions | None = None,
     ) -> AsyncIterator[LiveSession]:
         """A session that takes sound as it comes.
 
         Args:
             avatar: name of the avatar.
-            plan: output, loop_offset and options count; H.264 by default.
-            live: the sound's form, and how latency is spent.
+            options: output, loop_offset and encoder_options count; H.264 by default.
+            live_options: the audio's rate and channels, and how latency is spent.
 
         Example:
             async with client.live("demo") as session:
@@ -165,7 +170,7 @@ class AsyncLipSyncClient:
         """
         about = await self.avatar(avatar)
         async with LiveSession(
-            self._transport, about, plan or RenderOptions(), live or LiveOptions()
+            self._transport, about, options or RenderOptions(), live_options or LiveOptions()
         ) as session:
             yield session
 
@@ -174,14 +179,13 @@ class AsyncLipSyncClient:
         audio: str | Path,
         output: str | Path,
         avatar: str,
-        plan: RenderOptions | None = None,
+        options: RenderOptions | None = None,
         *,
-        frames: str | None = None,
-        form: OutputFormat | None = None,
+        output_format: OutputFormat | None = None,
         force: bool = False,
         resume: bool = False,
         progress: Progress | None = None,
-    ) -> Summary:
+    ) -> RenderSummary:
         """Render to a video with sound, to a preview without, to pictures or to raw frames.
 
         Args:
@@ -189,18 +193,24 @@ class AsyncLipSyncClient:
             output: the file, or the folder; it appears only when it is complete. "-" is standard
                 output.
             avatar: name of the avatar.
-            plan: how; what to ask for follows from `output`.
-            frames: "png" or "jpg" for a folder of pictures.
-            form: what to write; the file's suffix says it if neither this nor `frames` is given.
+            options: how; what to ask for follows from `output`.
+            output_format: what to write; follows from the file's suffix if it is not given.
             force: replace what is there.
             resume: keep each chunk in a folder beside the file until the file is complete, and begin
                 with those an earlier try left there.
             progress: called after each chunk.
         """
-        path, plan = Path(output), plan or RenderOptions()
-        form = form or OutputFormat(frames or OutputFormat.name_for(path))
-        check_target(path, form, plan, force=force, resume=resume)
+        path, options = Path(output), options or RenderOptions()
+        output_format = output_format or OutputFormat(OutputFormat.name_for(path))
+        check_target(path, output_format, options, force=force, resume=resume)
         about = await self.avatar(avatar)
         return await render_to_file(
-            self._transport, about, audio, path, form, plan, resume=resume, progress=progress
+            self._transport,
+            about,
+            audio,
+            path,
+            output_format,
+            options,
+            resume=resume,
+            progress=progress,
         )

@@ -34,7 +34,7 @@ class RenderOptions:
         loop_offset: frame of the avatar's own motion to begin with.
         timeout_s: longest wait for one request, tries at other servers included.
         total_timeout_s: longest time for the whole clip; None for no limit.
-        options: the server's encoder options (crf, preset, jpeg_quality).
+        encoder_options: the server's encoder options (crf, preset, jpeg_quality).
     """
 
     output: str = "H264"
@@ -43,7 +43,7 @@ class RenderOptions:
     loop_offset: int = 0
     timeout_s: float = 120.0
     total_timeout_s: float | None = None
-    options: Parameters = field(default_factory=dict)
+    encoder_options: Parameters = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -64,20 +64,22 @@ class RenderBackend(Backend, Protocol):
 
 
 async def render(
-    transport: RenderBackend, avatar: Avatar, clip: ClipWindow, plan: RenderOptions
+    transport: RenderBackend, avatar: Avatar, clip: ClipWindow, options: RenderOptions
 ) -> AsyncIterator[Chunk]:
     """Chunks of a clip in order.
 
     Raises:
         LipSyncError: of the reading or of any request; the others are given up.
     """
-    size = avatar.max_frames if plan.chunk is None else plan.chunk
+    size = avatar.max_frames if options.chunk is None else options.chunk
     if not 1 <= size <= avatar.max_frames:
         raise InputError(
             f"a chunk must be 1 to {avatar.max_frames} frames, the server's limit; got {size}"
         )
-    in_flight = plan.in_flight or 1 + 2 * len(transport.transports)
-    deadline = math.inf if plan.total_timeout_s is None else time.monotonic() + plan.total_timeout_s
+    in_flight = options.in_flight or 1 + 2 * len(transport.transports)
+    deadline = (
+        math.inf if options.total_timeout_s is None else time.monotonic() + options.total_timeout_s
+    )
     pending: deque[asyncio.Task[Chunk]] = deque()
     at, count, ended = 0, min(size, FIRST_CHUNK), False
     try:
@@ -89,20 +91,20 @@ async def render(
                     if count <= 0:
                         ended = True
                         break
-                request = _ask(transport, avatar, clip, plan, at, count)
+                request = _ask(transport, avatar, clip, options, at, count)
                 pending.append(asyncio.create_task(request))
                 await asyncio.sleep(0)  # let it go out before the next is cut
                 at, count = at + count, size
             if not pending:
                 return
-            yield await _within(pending.popleft(), deadline, plan)
+            yield await _within(pending.popleft(), deadline, options)
     finally:
         for task in pending:
             task.cancel()
         await asyncio.gather(*pending, return_exceptions=True)
 
 
-async def _within(task: asyncio.Task[Chunk], deadline: float, plan: RenderOptions) -> Chunk:
+async def _within(task: asyncio.Task[Chunk], deadline: float, options: RenderOptions) -> Chunk:
     """The task's chunk, unless the time for the whole clip is over first."""
     remaining = deadline - time.monotonic()
     if math.isinf(remaining):
@@ -110,14 +112,14 @@ async def _within(task: asyncio.Task[Chunk], deadline: float, plan: RenderOption
     try:
         return await asyncio.wait_for(task, max(0.0, remaining))
     except (asyncio.TimeoutError, TimeoutError) as e:
-        raise ServerTimeout(f"the clip was not done within {plan.total_timeout_s:g} s") from e
+        raise ServerTimeout(f"the clip was not done within {options.total_timeout_s:g} s") from e
 
 
 def _ask(
     transport: RenderBackend,
     avatar: Avatar,
     clip: ClipWindow,
-    plan: RenderOptions,
+    options: RenderOptions,
     start: int,
     count: int,
 ) -> Any:
@@ -125,18 +127,18 @@ def _ask(
     samples = timeline.LIVE if clip.total is None else clip.total
     begin, end = timeline.sample_range(samples, start, count)
     asked = request_for(
-        avatar, plan, clip.slice(begin, end), begin, samples, start, count, plan.loop_offset
+        avatar, options, clip.slice(begin, end), begin, samples, start, count, options.loop_offset
     )
 
     async def ask() -> Chunk:
-        return Chunk(start, pictures(plan, await transport.infer(asked, plan.timeout_s)))
+        return Chunk(start, pictures(options, await transport.infer(asked, options.timeout_s)))
 
     return ask()
 
 
 def request_for(
     avatar: Avatar,
-    plan: RenderOptions,
+    options: RenderOptions,
     audio: NDArray[np.float32],
     begin: int,
     samples: int,
@@ -147,7 +149,7 @@ def request_for(
     """What asks for some frames of a clip.
 
     Args:
-        avatar, plan: as for a render.
+        avatar, options: as for a render.
         audio: samples of the clip from `begin` on.
         begin: sample.
         samples: length of the clip, or timeline.LIVE.
@@ -163,10 +165,13 @@ def request_for(
     }
     inputs = {name: np.array([value], np.int64) for name, value in numbers.items()}
     return Request(
-        avatar.name, {"AUDIO": np.ascontiguousarray(audio), **inputs}, plan.output, plan.options
+        avatar.name,
+        {"AUDIO": np.ascontiguousarray(audio), **inputs},
+        options.output,
+        options.encoder_options,
     )
 
 
-def pictures(plan: RenderOptions, answer: NDArray[Any]) -> NDArray[Any]:
+def pictures(options: RenderOptions, answer: NDArray[Any]) -> NDArray[Any]:
     """An answer as Chunk.frames has it."""
-    return answer if plan.output == "FRAMES" else answer[:, 0]
+    return answer if options.output == "FRAMES" else answer[:, 0]

@@ -23,7 +23,7 @@ _MOST_SAMPLES = 2**29 - 2**18  # gRPC's 2 GiB, and room for the rest of the requ
 
 
 async def stream(
-    transport: Replicas, avatar: Avatar, audio: str | Path, plan: RenderOptions
+    transport: Replicas, avatar: Avatar, audio: str | Path, options: RenderOptions
 ) -> AsyncIterator[Chunk]:
     """Chunks of a clip in order, as the server cuts them.
 
@@ -35,18 +35,20 @@ async def stream(
     inputs: dict[str, Tensor] = {
         "AUDIO": samples,
         "AVATAR": np.array([avatar.name], object),
-        "OUTPUT": np.array([plan.output], object),
-        "LOOP_OFFSET": np.array([plan.loop_offset], np.int64),
+        "OUTPUT": np.array([options.output], object),
+        "LOOP_OFFSET": np.array([options.loop_offset], np.int64),
     }
-    answers = transport.stream(Request(MODEL, inputs, plan.output, plan.options), plan.timeout_s)
+    answers = transport.stream(
+        Request(MODEL, inputs, options.output, options.encoder_options), options.timeout_s
+    )
     at, expected = 0, timeline.frame_count(samples.size)
     async with aclosing(answers):  # type: ignore[type-var]
-        while (answer := await _before(begun, plan.total_timeout_s, answers)) is not None:
+        while (answer := await _before(begun, options.total_timeout_s, answers)) is not None:
             start, frames = answer
             if start != at:
                 raise ServerLost(f"{transport.url}: expected frame {at} of the clip, got {start}")
             at += len(frames)
-            yield Chunk(start, pictures(plan, frames))
+            yield Chunk(start, pictures(options, frames))
     if at != expected:
         raise ServerLost(f"{transport.url}: the clip has {expected} frames, but only {at} came")
 

@@ -33,7 +33,9 @@ LEAD = 16  # frames of silence before the session's own beginning
 RAW = RenderOptions(output="FRAMES")
 PERIOD = 18  # frames of a time round of the toy avatar, which has ten
 # However slow the machine, picture and sound wait for the server, and no picture is left out.
-CALM = LiveOptions(margin_s=0.6, jitter_s=0.3, stall_s=1000.0, timeout_s=10.0, patience_s=60.0)
+CALM = LiveOptions(
+    margin_s=0.6, jitter_s=0.3, stall_s=1000.0, timeout_s=10.0, reconnect_timeout_s=60.0
+)
 
 
 async def paced(session: LiveSession, wave: np.ndarray, block_s: float = 0.02) -> None:
@@ -304,7 +306,7 @@ def test_bad_settings_are_refused(server: Server) -> None:
 def test_a_server_that_is_gone_ends_the_session(toy_repository: Any) -> None:
     own = Server(toy_repository)
     own.__enter__()
-    live = LiveOptions(patience_s=2.0)
+    live = LiveOptions(reconnect_timeout_s=2.0)
 
     async def act(session: LiveSession, frames: list[LiveFrame]) -> None:
         await session.feed(speech(20.0))

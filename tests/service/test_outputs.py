@@ -21,7 +21,7 @@ import soundfile
 from click.testing import CliRunner
 from tritonclient.utils import InferenceServerException
 
-from lipsync_client import InputError, LipSyncClient, OutputFormat, RenderOptions, Summary
+from lipsync_client import InputError, LipSyncClient, OutputFormat, RenderOptions, RenderSummary
 from lipsync_client._cli.main import main
 from lipsync_embedded import Server
 from support.decoded_frames import nal_types, psnr
@@ -85,9 +85,9 @@ def write(
     path: Path,
     form: OutputFormat | None = None,
     **options: int | str,
-) -> Summary:
-    plan = RenderOptions(options=options)
-    return client.render_to_file(clip, path, "toy", plan, form=form, force=True)
+) -> RenderSummary:
+    plan = RenderOptions(encoder_options=options)
+    return client.render_to_file(clip, path, "toy", plan, output_format=form, force=True)
 
 
 def path_for(directory: Path, container: str) -> Path:

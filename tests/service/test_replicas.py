@@ -138,7 +138,7 @@ def test_the_only_server_may_come_back(
 ) -> None:
     with Server(toy_repository) as first:
         grpc_port = int(first.grpc_url.rpartition(":")[2])
-        with LipSyncClient(first.grpc_url, patience_s=60.0) as client:
+        with LipSyncClient(first.grpc_url, reconnect_timeout_s=60.0) as client:
             chunks = client.render(clip, "toy", RenderOptions(output="JPEG", chunk=8))
             frames = list(next(chunks).frames)
             first.stop()

@@ -68,7 +68,7 @@ def quietly(work: Callable[[], Awaitable[None]]) -> None:
 
 @pytest.mark.parametrize("output", ["FRAMES", "JPEG", "H264"])
 def test_frames_are_those_of_render(server: Server, clip: Path, output: str) -> None:
-    plan = RenderOptions(output, chunk=16, loop_offset=3, options={"crf": 30})
+    plan = RenderOptions(output, chunk=16, loop_offset=3, encoder_options={"crf": 30})
 
     async def work() -> None:
         async with AsyncLipSyncClient(server.grpc_url) as client:
@@ -129,7 +129,7 @@ def test_cancelled_at_any_moment(server: Server, long_clip: Path, after_s: float
         ("mel", RenderOptions(), UnknownAvatar, "mel is a model of the server, but not an avatar"),
         (
             "toy",
-            RenderOptions(options={"crf": 99}),
+            RenderOptions(encoder_options={"crf": 99}),
             Rejected,
             "crf must be an integer from 0 to 51, got 99",
         ),
@@ -166,7 +166,9 @@ def test_a_request_that_cannot_be_written_is_no_cancellation(server: Server, cli
         async with AsyncLipSyncClient(server.grpc_url) as client:
             for refused in ({"timeout": 3}, {"triton_x": 3}):
                 with pytest.raises(Exception, match=r"reserved parameter|could not be written"):
-                    async for _ in client.stream(clip, "toy", RenderOptions(options=refused)):
+                    async for _ in client.stream(
+                        clip, "toy", RenderOptions(encoder_options=refused)
+                    ):
                         pass
 
     quietly(work)

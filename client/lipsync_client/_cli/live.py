@@ -108,7 +108,7 @@ def live(
         raise click.UsageError("stdout is a terminal: -o - is for a pipe")
 
     async def work(client: AsyncLipSyncClient) -> LiveSession:
-        async with client.live(avatar, RenderOptions(options=options), settings) as session:
+        async with client.live(avatar, RenderOptions(encoder_options=options), settings) as session:
             with _target(output, force) as target:
                 await _run(session, source, sample_format, LiveWriter(target, kind, rate, channels))
         return session

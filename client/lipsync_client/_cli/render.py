@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from .. import AsyncLipSyncClient, OutputFormat, RenderOptions, Summary
+from .. import AsyncLipSyncClient, OutputFormat, RenderOptions, RenderSummary
 from .._output.formats import CONTAINERS, FOLDERS, RAW, SOUNDS, STDOUT, FormatError
 from .._output.writers import check_sound
 from .common import (
@@ -133,15 +133,15 @@ def render(
         in_flight=in_flight,
         timeout_s=timeout,
         total_timeout_s=total_timeout,
-        options=options,
+        encoder_options=options,
     )
 
     async def work(
         client: AsyncLipSyncClient, report: Callable[[int, int | None], None]
-    ) -> Summary:
+    ) -> RenderSummary:
         return await client.render_to_file(
             audio, target, avatar, plan,
-            form=form, force=force, resume=resume, progress=report,
+            output_format=form, force=force, resume=resume, progress=report,
         )  # fmt: skip
 
     with failures():
@@ -186,7 +186,7 @@ def _target(
     return target, form
 
 
-def _words(summary: Summary, as_json: bool) -> str:
+def _words(summary: RenderSummary, as_json: bool) -> str:
     if not as_json:
         return (
             f"{summary.output}: {summary.frames} frames in {summary.seconds:.1f} s,"

@@ -31,8 +31,9 @@ class LiveOptions:
         stall_s: so long picture and sound wait, all in all, for a server that is late; that adds to the
             latency until the avatar rests again. A server that is slower still costs pictures.
         queue_s: sound that may wait for its turn; `feed` waits beyond.
-        timeout_s: longest wait for one request; the first may take `patience_s`.
-        patience_s: without an answer from the server for so long, the session ends with the server's error.
+        timeout_s: longest wait for one request; the first may take `reconnect_timeout_s`.
+        reconnect_timeout_s: longest time without a response from the server; the session ends with the
+            server's error after it.
         idle_mb: pictures of the resting avatar that are kept.
     """
 
@@ -44,7 +45,7 @@ class LiveOptions:
     stall_s: float = 1.0
     queue_s: float = 30.0
     timeout_s: float = 5.0
-    patience_s: float = 15.0
+    reconnect_timeout_s: float = 15.0
     idle_mb: int = 64
 
     @property

@@ -106,7 +106,7 @@ class LiveSession:
         Raises:
             ServerError: of the request.
         """
-        await self._idle.run(self._phase, self._count(self._phase), self.live.patience_s)
+        await self._idle.run(self._phase, self._count(self._phase), self.live.reconnect_timeout_s)
         return self
 
     async def __aexit__(
@@ -180,11 +180,11 @@ class LiveSession:
         """Frames, each when it is due.
 
         Raises:
-            ServerError: a request was refused, or no picture came for `patience_s`.
+            ServerError: a request was refused, or no picture came for `reconnect_timeout_s`.
         """
         if self._pace.begun_at is not None:
             raise InputError("the frames of a session can be taken once")
-        await self._idle.run(self._phase, self._count(self._phase), self.live.patience_s)
+        await self._idle.run(self._phase, self._count(self._phase), self.live.reconnect_timeout_s)
         self._pace.begin(time.monotonic())
         while (chunk := await self._next_chunk()) is not None:
             self._current = chunk
@@ -248,7 +248,7 @@ class LiveSession:
 
     def _none_came(self, error: ServerError | None) -> list[Any]:
         silent_s = self._pace.silent_s(time.monotonic())
-        if silent_s > self.live.patience_s:
+        if silent_s > self.live.reconnect_timeout_s:
             raise error or ServerError(f"no picture came from the server for {silent_s:.0f} s")
         return []
 

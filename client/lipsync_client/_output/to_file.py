@@ -23,7 +23,7 @@ Progress = Callable[[int, int | None], None]  # frames done, frames expected (No
 
 
 @dataclass(frozen=True)
-class Summary:
+class RenderSummary:
     """What a render came to.
 
     Attributes:
@@ -57,7 +57,7 @@ def check_target(
     Raises:
         InputError: the form does not go with the path or the options, or the file is there already.
     """
-    form.check(path, plan.options.keys() & {"crf", "preset", "keyint"})
+    form.check(path, plan.encoder_options.keys() & {"crf", "preset", "keyint"})
     if path != STDOUT:
         refuse_existing(path, force)
     elif resume:
@@ -74,13 +74,13 @@ async def render_to_file(
     *,
     resume: bool,
     progress: Progress | None,
-) -> Summary:
+) -> RenderSummary:
     """Render to a target that `check_target` let pass; as `AsyncLipSyncClient.render_to_file`."""
     begun, first, done = time.monotonic(), 0.0, 0
-    options = request_options(form, plan.options)
-    asked = replace(plan, output=form.kind.asks, options=options)
+    options = request_options(form, plan.encoder_options)
+    asked = replace(plan, output=form.kind.asks, encoder_options=options)
     kept = ResponseCache(transport, path.with_name(f".{path.name}.chunks")) if resume else None
-    with opened(audio, path, form, plan.options) as output_file:
+    with opened(audio, path, form, plan.encoder_options) as output_file:
         estimate = output_file.source.estimated_samples
         expected = None if estimate is None else timeline.frame_count(estimate)
         clip = ClipWindow(output_file.source.blocks())
@@ -95,4 +95,4 @@ async def render_to_file(
         await output_file.close()
     if kept is not None:
         kept.remove()
-    return Summary(path, done, time.monotonic() - begun, first)
+    return RenderSummary(path, done, time.monotonic() - begun, first)

@@ -83,14 +83,14 @@ class Replicas:
 
     Args:
         transports: at least one.
-        patience_s: how long a render waits for a server to come back once all are gone.
+        reconnect_timeout_s: how long a render waits for a server to come back once all are gone.
     """
 
-    def __init__(self, transports: Sequence[Transport], patience_s: float) -> None:
+    def __init__(self, transports: Sequence[Transport], reconnect_timeout_s: float) -> None:
         self.url = ",".join(t.url for t in transports)
         self.transports = list(transports)
         self._replicas = [_Replica(t) for t in transports]
-        self._patience_s = patience_s
+        self._reconnect_timeout_s = reconnect_timeout_s
         self._answered_at: float | None = None
         self._served: set[str] = set()  # models that have answered
 
@@ -182,7 +182,7 @@ class Replicas:
         if not everywhere or isinstance(error, Overloaded):
             return True
         if gone and self._answered_at is not None:
-            return now - max(tries.begun, self._answered_at) < self._patience_s
+            return now - max(tries.begun, self._answered_at) < self._reconnect_timeout_s
         return False  # nobody ever answered, none knows the avatar, or all are silent
 
     async def _ask(self, first: _Replica, request_for: Request, deadline: float) -> Tensor:
@@ -270,7 +270,7 @@ class Replicas:
                 await transport.close()
 
 
-async def connect_all(urls: str, access: Credentials, patience_s: float) -> Replicas:
+async def connect_all(urls: str, access: Credentials, reconnect_timeout_s: float) -> Replicas:
     """Transports for URLs with commas between them; a name with several addresses is a server at each.
 
     Raises:
@@ -283,7 +283,7 @@ async def connect_all(urls: str, access: Credentials, patience_s: float) -> Repl
     found: list[str] = []
     for url in wanted:
         found += [x for x in await _addresses(url) if x not in found]
-    return Replicas([connect(url, access) for url in found], patience_s)
+    return Replicas([connect(url, access) for url in found], reconnect_timeout_s)
 
 
 async def _addresses(url: str) -> list[str]:
