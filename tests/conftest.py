@@ -18,7 +18,12 @@ from lipsync_preprocessing import networks
 from lipsync_preprocessing.avatar import add_avatar
 from lipsync_preprocessing.compile import normalise_audio_encoder
 from support.oracle import Oracle
+from support.servers import ServerPool
 from support.toy_avatars import ROOT, TOY_WIDTH, ToyAvatar, write_dataset
+
+BUILT = shutil.ignore_patterns(
+    "*.onnx", "*.npz", "built-from", "__pycache__"
+)  # of the model repository
 
 
 def pytest_configure() -> None:
@@ -60,8 +65,7 @@ def toy_repository(
 ) -> Path:
     """The project's model repository with the toy avatars in the demo's place."""
     repository = tmp_path_factory.mktemp("repository") / "models"
-    built = shutil.ignore_patterns("*.onnx", "*.npz")
-    shutil.copytree(ROOT / "model_repository", repository, ignore=built)
+    shutil.copytree(ROOT / "model_repository", repository, ignore=BUILT)
     encoder = next(iter(toy_avatars.values())).encoder
     shared = normalise_audio_encoder(onnx.load(str(encoder)))
     onnx.save(shared, str(repository / "audio_encoder/1/model.onnx"))
@@ -74,32 +78,60 @@ def toy_repository(
 
 @pytest.fixture(scope="session")
 def server(toy_repository: Path) -> Iterator[Server]:
-    """A real tritonserver with the toy avatars, for the whole session."""
+    """A real tritonserver with the toy avatars, for the whole session. No test may harm it."""
     with Server(toy_repository) as running:
         yield running
 
 
-@pytest.fixture(scope="module")
-def demo_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server with the demo avatar, built as `make demo` builds it."""
+@pytest.fixture(scope="session")
+def servers() -> Iterator[ServerPool]:
+    """Further servers, shared by the tests that want one of the same repository and options."""
+    pool = ServerPool()
+    yield pool
+    pool.close()
+
+
+@pytest.fixture
+def second_server(servers: ServerPool, toy_repository: Path) -> Server:
+    """A second server with the toy avatars, which a test may kill, stop or deprive of a process."""
+    return servers.get(toy_repository)
+
+
+@pytest.fixture
+def toy_server(servers: ServerPool, toy_repository: Path) -> Server:
+    """The same with the avatar `toy` alone, which starts in half the time."""
+    return servers.get(toy_repository, models=["toy"])
+
+
+@pytest.fixture(scope="session")
+def demo_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project's model repository with the demo avatar, built as `make demo` builds it."""
     repository = tmp_path_factory.mktemp("demo") / "models"
-    built = shutil.ignore_patterns("*.onnx", "*.npz")
-    shutil.copytree(ROOT / "model_repository", repository, ignore=built)
+    shutil.copytree(ROOT / "model_repository", repository, ignore=BUILT)
     build = [sys.executable, str(ROOT / "examples/demo/build.py"), "--repository", str(repository)]
     subprocess.run(build, check=True, timeout=280)
-    with Server(repository) as running:
-        yield running
+    return repository
+
+
+@pytest.fixture(scope="module")
+def demo_server(servers: ServerPool, demo_repository: Path) -> Server:
+    """A server with the demo avatar."""
+    return servers.get(demo_repository)
 
 
 @pytest.fixture(scope="session")
 def oracles(toy_avatars: dict[str, ToyAvatar]) -> dict[str, Oracle]:
+    """The reference arithmetic for each toy avatar."""
     return {a.name: Oracle(a.dataset, a.generator, a.encoder) for a in toy_avatars.values()}
 
 
 @pytest.fixture(autouse=True)
 def show_server_log(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Put the end of the server's log under a failure."""
+    """Print the end of the log of the servers that a failed test used."""
     failed = request.session.testsfailed
     yield
-    if request.session.testsfailed > failed and "server" in request.fixturenames:
-        print(request.getfixturevalue("server").log_tail())
+    if request.session.testsfailed == failed:
+        return
+    for name in ("server", "second_server", "toy_server", "demo_server"):
+        if name in request.fixturenames:
+            print(f"{name}:\n{request.getfixturevalue(name).log_tail()}")
