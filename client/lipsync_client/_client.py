@@ -166,7 +166,7 @@ class AsyncLipSyncClient:
             async with client.live("demo") as session:
                 asyncio.create_task(talk(session))  # await session.feed(samples); session.finish()
                 async for frame in session:
-                    show(frame.picture, frame.sound)
+                    show(frame.video, frame.audio)
         """
         about = await self.avatar(avatar)
         async with LiveSession(

@@ -32,10 +32,8 @@ async def main() -> None:
     ):
         talking = asyncio.create_task(talk(session))
         shown = 0
-        async for (
-            frame
-        ) in session:  # frame.sound goes with frame.picture; None: the last one stands
-            shown += frame.picture is not None
+        async for frame in session:  # frame.audio goes with frame.video; None: the last one stands
+            shown += frame.video is not None
         await talking
     print(f"{session.report.frames} frames, {shown} pictures; latency {live.latency_s:.2f} s")
 

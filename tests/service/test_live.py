@@ -85,12 +85,12 @@ def reference(server: Server, wave: np.ndarray, loop_index: int = 0) -> np.ndarr
 
 def assert_together(server: Server, frames: list[LiveFrame], loop_index: int = 0) -> None:
     """Every picture is the one that the sound so far and the sound to come make."""
-    wave = np.concatenate([f.sound[:, 0] for f in frames])
+    wave = np.concatenate([f.audio[:, 0] for f in frames])
     wanted = reference(server, wave, loop_index)
     assert [f.index for f in frames] == list(range(len(frames)))
-    shown = [f for f in frames if f.picture is not None]
+    shown = [f for f in frames if f.video is not None]
     for frame in shown:
-        assert np.array_equal(frame.picture, wanted[frame.index]), frame.index
+        assert np.array_equal(frame.video, wanted[frame.index]), frame.index
         assert frame.loop_index == (loop_index + frame.index) % PERIOD
 
 
@@ -103,11 +103,11 @@ def test_pictures_belong_to_the_sound(server: Server) -> None:
         session.finish()
 
     frames, session = session_of(server, act)
-    sound = np.concatenate([f.sound[:, 0] for f in frames])
+    sound = np.concatenate([f.audio[:, 0] for f in frames])
     at = int(np.argmax(sound != 0)) - int(np.argmax(wave != 0))
     assert np.array_equal(sound[at : at + len(wave)], wave), "not a sample is lost or put in"
     assert_together(server, frames)
-    assert not session.report.held
+    assert not session.report.repeated
     assert frames[0].idle
     assert not frames[-3].idle
     latency = session.report.latency_s(5)
@@ -132,10 +132,10 @@ def test_a_burst_plays_at_once_and_whole(server: Server) -> None:
 
     frames = asyncio.run(run())
     assert len(frames) == 50
-    sound = np.concatenate([f.sound for f in frames])
+    sound = np.concatenate([f.audio for f in frames])
     assert sound.shape == (48000, 2)
     assert np.abs(sound - wave).max() < 1e-4
-    assert all(f.picture is not None for f in frames)
+    assert all(f.video is not None for f in frames)
     assert [f.loop_index for f in frames] == [(7 + i) % PERIOD for i in range(50)]
 
 
@@ -182,12 +182,12 @@ def test_an_interruption_is_seen_within_two_frames(server: Server) -> None:
         assert first <= 2
         resting = [f for f in after if f.idle]
         assert len(resting) >= 10
-        assert not any(f.sound.any() for f in resting)
-        assert all(f.picture is not None for f in resting)
+        assert not any(f.audio.any() for f in resting)
+        assert all(f.video is not None for f in resting)
         for frame in resting:
-            if frame.picture is not None:
+            if frame.video is not None:
                 asked = {"first": LEAD, "count": 1, "loop_offset": frame.loop_index - LEAD}
-                assert np.array_equal(frame.picture, triton.frames("toy", silence, **asked)[0])
+                assert np.array_equal(frame.video, triton.frames("toy", silence, **asked)[0])
     steps = [(b.loop_index - a.loop_index) % PERIOD for a, b in itertools.pairwise(frames)]
     assert sorted(set(steps)) in ([1], [1, 2], [1, 3], [1, 2, 3]), "the motion goes on"
     assert sum(step > 1 for step in steps) <= len(when) + 1
@@ -215,11 +215,11 @@ def test_a_server_that_stands_still_costs_pictures_never_time(
 
         live = replace(CALM, stall_s=0.5)
         frames, session = session_of(own, act, live)
-        assert session.report.held >= 20
+        assert session.report.repeated >= 20
         assert frames[-1].index == len(frames) - 1
         assert session.report.seconds < len(frames) / 25 + 0.5 + 5.0
-        dark = max(n for n, f in enumerate(frames) if n < 150 and f.picture is None)
-        assert any(f.picture is not None for f in frames[dark:]), "it recovers"
+        dark = max(n for n, f in enumerate(frames) if n < 150 and f.video is None)
+        assert any(f.video is not None for f in frames[dark:]), "it recovers"
         assert_together(own, frames)
 
 
@@ -242,7 +242,7 @@ def test_a_slow_reader_gets_all_the_sound(server: Server) -> None:
         return frames
 
     frames = asyncio.run(run())
-    sound = np.concatenate([f.sound[:, 0] for f in frames])
+    sound = np.concatenate([f.audio[:, 0] for f in frames])
     at = int(np.argmax(sound != 0)) - int(np.argmax(wave != 0))
     assert np.array_equal(sound[at : at + len(wave)], wave)
     assert_together(server, frames)
@@ -265,8 +265,8 @@ def test_for_callers_without_an_event_loop(server: Server) -> None:
         talking.join()
         with pytest.raises(InputError, match="takes no more sound"):
             session.feed(wave)
-    assert sum(len(f.sound) for f in frames) == -(-len(wave) // 640) * 640
-    assert any(f.picture[:2] == b"\xff\xd8" for f in frames if f.picture is not None)
+    assert sum(len(f.audio) for f in frames) == -(-len(wave) // 640) * 640
+    assert any(f.video[:2] == b"\xff\xd8" for f in frames if f.video is not None)
 
 
 @pytest.mark.parametrize(

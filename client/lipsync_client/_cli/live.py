@@ -225,5 +225,5 @@ def _words(output: str, session: LiveSession, as_json: bool) -> str:
     )  # fmt: skip
     return (
         f"{output}: {figures['frames']} frames in {figures['seconds']:.1f} s, {figures['idle']} at rest,"
-        f" {figures['held']} without a picture of their own{spread}"
+        f" {figures['repeated']} without a picture of their own{spread}"
     )

@@ -20,7 +20,7 @@ class BlockingLiveSession:
         with client.live("demo") as session:
             threading.Thread(target=talk, args=(session,)).start()  # session.feed(...); session.finish()
             for frame in session:
-                show(frame.picture, frame.sound)
+                show(frame.video, frame.audio)
     """
 
     def __init__(self, session: LiveSession, portal: BlockingPortal) -> None:

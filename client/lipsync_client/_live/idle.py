@@ -13,7 +13,7 @@ from .._render import RenderBackend, RenderOptions, pictures, request_for
 from .audio import LEAD
 
 
-class IdlePictures:
+class IdleFrames:
     """Runs of idle pictures, kept as long as the budget allows.
 
     Args:

@@ -15,24 +15,24 @@ class LiveReport:
 
     Attributes:
         frames: given.
-        held: of these, those without a picture of their own.
+        repeated: of these, those without a picture of their own.
         idle: of these, those at rest.
         longest_gap_s: between two frames.
     """
 
     def __init__(self) -> None:
-        self.frames = self.held = self.idle = 0
+        self.frames = self.repeated = self.idle = 0
         self.longest_gap_s = 0.0
         self._first = self._last = 0.0
         self._latencies = np.zeros(int(_LONGEST_S / _STEP_S), np.int64)
 
-    def frame(self, now: float, arrived: float | None, *, held: bool, idle: bool) -> None:
+    def frame(self, now: float, arrived: float | None, *, repeated: bool, idle: bool) -> None:
         """Count a frame.
 
         Args:
             now: monotonic time at which it is given.
             arrived: when its first sample came, if it came from outside.
-            held: it has no picture of its own.
+            repeated: it has no picture of its own.
             idle: it is at rest.
         """
         if self.frames:
@@ -41,7 +41,7 @@ class LiveReport:
             self._first = now
         self._last = now
         self.frames += 1
-        self.held += held
+        self.repeated += repeated
         self.idle += idle
         if arrived is not None:
             slot = int((now - arrived) / _STEP_S)
@@ -66,7 +66,7 @@ class LiveReport:
         return {
             "frames": self.frames,
             "seconds": round(self.seconds, 3),
-            "held": self.held,
+            "repeated": self.repeated,
             "idle": self.idle,
             "longest_gap_s": round(self.longest_gap_s, 3),
             "latency_s": {k: v if v is None else round(v, 3) for k, v in latency.items()},

@@ -22,7 +22,7 @@ from .._avatar import Avatar
 from .._errors import Incompatible, InputError, NotAllowed, Rejected, ServerError, UnknownAvatar
 from .._render import RenderBackend, RenderOptions, pictures, request_for
 from .audio import LEAD, LiveAudio, Samples, is_silent
-from .idle import IdlePictures
+from .idle import IdleFrames
 from .report import LiveReport
 from .schedule import FPS, LiveOptions, Pace
 
@@ -37,16 +37,16 @@ class LiveFrame:
 
     Attributes:
         index: of the output, from 0.
-        picture: H.264 access unit or JPEG (bytes), or uint8 (H, W, 3) BGR; None where the server was too
-            slow: the last one stands.
-        sound: float32 (rate / 25, channels).
-        idle: there is no sound about, and the mouth is closed.
-        loop_index: place in the avatar's own motion.
+        video: H.264 access unit or JPEG (bytes), or uint8 (H, W, 3) BGR; None where the server was too
+            slow: the previous frame is repeated.
+        audio: float32 (rate / 25, channels) in -1..1.
+        idle: no audio is near, and the mouth is closed.
+        loop_index: place in the avatar's loop.
     """
 
     index: int
-    picture: Any
-    sound: Samples
+    video: Any
+    audio: Samples
     idle: bool
     loop_index: int
 
@@ -77,7 +77,7 @@ class LiveSession:
         async with client.live("demo") as session:
             asyncio.create_task(talk(session))  # await session.feed(samples); session.finish()
             async for frame in session:
-                show(frame.picture, frame.sound)
+                show(frame.video, frame.audio)
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class LiveSession:
         self.report = LiveReport()
         self._transport, self._avatar, self._plan = transport, avatar, plan
         self._audio = LiveAudio(live.rate, live.channels)
-        self._idle = IdlePictures(transport, avatar, plan, live.idle_mb << 20)
+        self._idle = IdleFrames(transport, avatar, plan, live.idle_mb << 20)
         self._period = 2 * (avatar.frames - 1) or live.chunk
         self._phase = plan.loop_offset % self._period  # of the next chunk to be asked for
         self._planned = self._at = 0  # next frame to be asked for, and to be given
@@ -199,7 +199,7 @@ class LiveSession:
         at, n = self._at, self._at - chunk.start
         picture, sound = made[n] if n < len(made) else None, self._audio.sound(at)
         self.report.frame(
-            time.monotonic(), self._audio.arrived(at), held=picture is None, idle=chunk.idle
+            time.monotonic(), self._audio.arrived(at), repeated=picture is None, idle=chunk.idle
         )
         self._at += 1
         if chunk.idle:

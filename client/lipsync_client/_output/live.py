@@ -74,14 +74,14 @@ class LiveWriter:
 
     def write(self, frame: LiveFrame) -> None:
         """Add a frame; those before the first picture are left out, sound and all."""
-        if not (self._begun or frame.picture is not None):
+        if not (self._begun or frame.video is not None):
             return
         self._begun = True
-        planes = np.ascontiguousarray(frame.sound.T)
+        planes = np.ascontiguousarray(frame.audio.T)
         sound = av.AudioFrame.from_ndarray(planes, format="fltp", layout=self._layout.name)
         sound.sample_rate = self._rate
         self._sound.frame(sound)
-        self._muxer.pictures([frame.picture])
+        self._muxer.pictures([frame.video])
 
     def close(self) -> None:
         """Finish."""
