@@ -1,11 +1,11 @@
-# One word a chore. `make demo` and `make test` set everything up by themselves.
+# One word for each chore. `make demo` and `make test` set everything up by themselves.
 PYTHON ?= python3
 VENV   ?= .venv
 GPU_VENV ?= build/venv-gpu
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help setup demo demo-train test check soak bench bench-quick bench-gpu loadtest clean
+.PHONY: help setup demo demo-train test test-fast test-export check soak bench bench-quick bench-gpu loadtest clean
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
 
@@ -22,9 +22,18 @@ demo: $(READY)
 demo-train: $(READY)
 	scripts/demo-train "$(BIN)"
 
-## make test      the tests, against a real tritonserver
+## make test      the tests, against a real tritonserver, and their coverage by package
 test: $(READY)
 	$(BIN)/python -m pytest -m "not soak"
+
+## make test-fast  the tests that need no server
+test-fast: $(READY)
+	$(BIN)/python -m pytest -m "not soak and not server"
+
+## make test-export  the tests of checkpoints, which need torch
+test-export: $(READY)
+	scripts/install-torch "$(BIN)"
+	$(BIN)/python -m pytest tests/preprocessing/test_checkpoint_export.py
 
 ## make check     formatting, lint, types
 check: $(READY)

@@ -21,6 +21,7 @@ from support.oracle import Oracle
 from support.servers import ServerPool
 from support.toy_avatars import ROOT, TOY_WIDTH, ToyAvatar, write_dataset
 
+pytest_plugins = ["support.left_out"]
 BUILT = shutil.ignore_patterns(
     "*.onnx", "*.npz", "built-from", "__pycache__"
 )  # of the model repository

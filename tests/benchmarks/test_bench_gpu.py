@@ -16,6 +16,7 @@ import pytest
 from lipsync_benchmarks import gpu as bench_gpu
 from lipsync_benchmarks import gpu_network as network
 from lipsync_benchmarks.gpu_sections import Notes, Settings
+from support.left_out import HARDWARE
 from support.toy_avatars import ROOT
 
 SMALL = ["--frames", "5", "--batches", "1,2", "--width", "0.125", "--clips", "1"]
@@ -118,7 +119,7 @@ def test_a_short_table_is_last(ran: tuple[dict[str, Any], str]) -> None:
 
 def test_without_a_gpu_each_section_says_what_it_lacks(tmp_path: Path) -> None:
     if network.CUDA in network.onnxruntime.get_available_providers():
-        pytest.skip("there is a GPU build of ONNX Runtime here")
+        pytest.skip(HARDWARE + "there is a GPU build of ONNX Runtime here")
     report, text = run(tmp_path / "bench.json", "--provider", "cuda", "--budget-s", "80")
     sections = report["sections"]
     assert sections["machine"]["figures"]["providers"]

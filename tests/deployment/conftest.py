@@ -9,7 +9,8 @@ import pytest
 import trustme
 
 from support.collector import Collector
-from support.replicas import TOKENS, Gateway, Replica, haproxy, two_replicas
+from support.programs import program
+from support.replicas import TOKENS, Gateway, Replica, two_replicas
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +46,7 @@ def collector() -> Iterator[Collector]:
 def replicas(
     toy_repository: Path, gateway_folder: Path, collector: Collector
 ) -> Iterator[list[Replica]]:
-    haproxy()  # skip before two servers are started for nothing
+    program("haproxy")  # skip before two servers are started for nothing
     repository = gateway_folder / "models"  # one avatar of the two: half the processes
     shutil.copytree(toy_repository, repository, ignore=shutil.ignore_patterns("wide*"))
     with two_replicas(repository, gateway_folder, collector.url) as both:

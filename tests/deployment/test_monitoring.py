@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from support.callers import Caller
+from support.programs import program
 from support.replicas import ROOT, TOKENS, Gateway, Replica, free_port, status, wait_until
 from support.triton_calls import Triton, slice_request, speech
 
@@ -26,13 +27,6 @@ RULES = [
 ]
 ALERTS = [rule["alert"] for rule in RULES if "alert" in rule]
 _METRIC = re.compile(r"\b(?:nv_|haproxy_|lipsync_|lipsync:)[a-z0-9_:]+")
-
-
-def program(name: str) -> str:
-    found = shutil.which(name)
-    if found is None:
-        pytest.skip(f"{name} is not installed (Debian: apt-get install prometheus)")
-    return found
 
 
 def queries() -> list[str]:

@@ -28,6 +28,7 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from lipsync_embedded import Server
 from support.collector import Collector, Span
+from support.programs import program
 from support.replicas import ROOT, status, wait_until
 from support.triton_calls import PROTOCOLS, Triton, slice_request, speech
 
@@ -38,8 +39,7 @@ BIN = str(Path(sys.executable).parent)
 @pytest.fixture(scope="module")
 def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """docker/make-secrets, run twice in a copy: what is there stays."""
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not installed")
+    program("openssl")
     docker = tmp_path_factory.mktemp("secrets") / "docker"
     shutil.copytree(ROOT / "docker", docker, ignore=shutil.ignore_patterns("secrets"))
     first = subprocess.run([docker / "make-secrets"], check=True, capture_output=True, text=True)
@@ -258,8 +258,7 @@ def test_a_poor_key_is_refused(tmp_path: Path, key: str) -> None:
 
 
 def test_a_bulk_job_renders_its_share_once(server: Server, tmp_path: Path) -> None:
-    if shutil.which("rclone") is None:
-        pytest.skip("rclone is not installed (Debian: apt-get install rclone)")
+    program("rclone")
     store = tmp_path / "store"
     store.mkdir()
     with av.open(str(store / "speech.wav"), "w") as container:

@@ -125,9 +125,7 @@ def test_master_and_workers_give_one_report(server: Server, tmp_path: Path) -> N
     assert run.server("toy_generator")["inferences"] == run.figures["frames"]
 
 
-def test_streams(locust: Callable[..., Run], toy_repository: Path) -> None:
-    if not (toy_repository / "stream/config.pbtxt").exists():
-        pytest.skip("the repository has no model stream")
+def test_streams(locust: Callable[..., Run]) -> None:
     run = locust("StreamClips", "--tags", "short", "--stop-after", "2")
     assert run.code == 0, run.log
     (streams,), (first,) = run.rows("stream"), run.rows("first frame")

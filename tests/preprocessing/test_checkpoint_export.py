@@ -6,15 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import torch_networks as reference
 
 from lipsync_benchmarks import random_weights
+from lipsync_preprocessing import export
 from lipsync_preprocessing.errors import CheckpointError
-
-torch = pytest.importorskip("torch", reason="needs the export extra")
-
-import torch_networks as reference  # noqa: E402
-
-from lipsync_preprocessing import export  # noqa: E402
 
 
 def tensors(state: dict[str, Any]) -> dict[str, Any]:

@@ -10,17 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tritonclient.grpc as grpc
 from click.testing import CliRunner
 
+from lipsync_embedded import Server
 from lipsync_preprocessing.avatar import add_avatar
 from lipsync_preprocessing.cli import main
 from lipsync_preprocessing.update import update_generator
 from support.toy_datasets import HEIGHT, WIDTH
-
-pytest.importorskip("lipsync_embedded")
-grpc = pytest.importorskip("tritonclient.grpc")
-
-from lipsync_embedded import Server  # noqa: E402
 
 # Half a second: T = 41 columns, F = int(25 / 80 * 25) + 2 = 9, two frames more (CONTRACT).
 SHAPE = (11, HEIGHT, WIDTH, 3)

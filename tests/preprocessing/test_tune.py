@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import signal
@@ -19,6 +18,8 @@ from click.testing import CliRunner, Result
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
+from lipsync_embedded import Server, ServerError, ServerStartError
+from lipsync_embedded._profiles import loaded_models
 from lipsync_preprocessing import overlays, tune
 from lipsync_preprocessing.avatar import add_avatar
 from lipsync_preprocessing.cli import main
@@ -26,10 +27,7 @@ from lipsync_preprocessing.overlays import GPU_PROFILES, PROFILES, Settings
 from lipsync_preprocessing.profiles import write_profile
 from lipsync_preprocessing.repository import Repository
 from lipsync_preprocessing.update import prune_versions, update_generator
-
-pytest.importorskip("lipsync_embedded")
-from lipsync_embedded import Server, ServerError, ServerStartError
-from lipsync_embedded._profiles import loaded_models
+from support.left_out import HARDWARE
 
 ROOT = Path(__file__).parents[2]
 SERVER = str(Path(sys.executable).with_name("lipsync-server"))
@@ -234,7 +232,7 @@ def test_a_server_runs_the_profile(anna: Path) -> None:
     assert compositors == 1
 
 
-@pytest.mark.skipif(HAS_GPU, reason="this machine has a GPU")
+@pytest.mark.skipif(HAS_GPU, reason=HARDWARE + "this machine has a GPU")
 def test_a_gpu_profile_without_a_gpu_is_refused(anna: Path) -> None:
     done(anna, "tune", "anna", "--profile", "cuda")
     with (
@@ -292,9 +290,7 @@ def test_the_command_says_what_runs_and_that_a_gpu_lies_idle(anna: Path, tmp_pat
         process.communicate(timeout=30)
 
 
-@pytest.mark.skipif(
-    not HAS_BF16 or importlib.util.find_spec("openvino") is None, reason="no bf16, or no OpenVINO"
-)
+@pytest.mark.skipif(not HAS_BF16, reason=HARDWARE + "this CPU does not multiply bf16")
 def test_bf16_below_the_floor_is_refused(anna: Path) -> None:
     arguments = ("tune", "anna", "--profile", "openvino-bf16", "--seconds", "0.5")
     refused = run(anna, *arguments, "--psnr-floor", "200")

@@ -8,18 +8,15 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import pytest
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
+from lipsync_embedded import Server
 from lipsync_preprocessing.avatar import add_avatar
 from lipsync_preprocessing.overlays import Settings
 from lipsync_preprocessing.profiles import make_profile
 from lipsync_preprocessing.repository import Repository
 from support.triton_calls import Triton
-
-pytest.importorskip("lipsync_embedded")
-from lipsync_embedded import Server
 
 GENERATORS = ("anna_generator", "berta_generator")
 

@@ -24,6 +24,7 @@ from lipsync_preprocessing.compile import compile_generator
 from lipsync_preprocessing.repository import Repository, write_config
 from support import oracle
 from support.decoded_frames import assert_same_frames, psnr
+from support.left_out import HARDWARE
 from support.toy_avatars import ROOT, ToyAvatar
 from support.triton_calls import Triton, speech
 
@@ -31,7 +32,7 @@ FRAMES = 10  # of the toy avatar
 Patches = np.ndarray
 Run = Callable[..., tuple[Patches, str]]
 needs_bf16 = pytest.mark.skipif(
-    not accelerator.cpu_has_bf16(), reason="this CPU does not multiply bf16"
+    not accelerator.cpu_has_bf16(), reason=HARDWARE + "this CPU does not multiply bf16"
 )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -17,11 +16,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
-import pytest
 from dnslib import QTYPE, RR, A
 from dnslib.server import BaseResolver, DNSLogger, DNSServer
 
 from lipsync_embedded import Server
+
+from .programs import program
 
 ROOT = Path(__file__).parents[2]
 TOKENS = {"anna": "token-of-anna", "busy": "token-of-busy", "narrow": "token-of-narrow"}
@@ -39,14 +39,6 @@ def traced_to(url: str) -> list[str]:
     settings = ["mode=opentelemetry", f"opentelemetry,url={url}", "level=TIMESTAMPS", "rate=0"]
     settings.append("opentelemetry,bsp_schedule_delay=200")  # ms from a step's end to its export
     return [f"--trace-config={setting}" for setting in settings]
-
-
-def haproxy() -> str:
-    """The real program; tests that need it are skipped without."""
-    found = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin")
-    if found is None:
-        pytest.skip("haproxy is not installed (Debian: apt-get install haproxy)")
-    return found
 
 
 def free_port(*hosts: str) -> int:
@@ -210,7 +202,7 @@ class Gateway:
         max_body: int | None = None,
         tracing: bool = False,
     ) -> None:
-        program = haproxy()
+        haproxy = program("haproxy")
         folder.mkdir(exist_ok=True)
         self.port, self.stats_port = free_port("127.0.0.1"), free_port("127.0.0.1")
         dns_port = free_port("127.0.0.1")
@@ -228,7 +220,7 @@ class Gateway:
             (folder / f"{file}.map").write_text("".join(f"{k} {v}\n" for k, v in table.items()))
         ports = replicas[0].ports
         environment = {
-            "PATH": f"{Path(program).parent}:{os.environ['PATH']}",
+            "PATH": f"{Path(haproxy).parent}:{os.environ['PATH']}",
             "GATEWAY_BIND": f"127.0.0.1:{self.port}",
             "GATEWAY_STATS_BIND": f"127.0.0.1:{self.stats_port}",
             "GATEWAY_DNS": f"127.0.0.1:{dns_port}",
