@@ -37,6 +37,26 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that take a server from a fixture; those that start one by themselves say so."""
+    for item in items:
+        if {"server", "servers", "replicas"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("server")
+
+
+@pytest.fixture(autouse=True)
+def only_marked_tests_start_servers(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keep `make test-fast` honest."""
+    if request.node.get_closest_marker("server") is None:
+
+        def refuse(_: Server) -> None:
+            pytest.fail("this test starts a server: mark it with @pytest.mark.server")
+
+        monkeypatch.setattr(Server, "_launch", refuse)
+
+
 @pytest.fixture(scope="session")
 def toy_avatars(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ToyAvatar]:
     """`toy`: ten small frames. `wide`: 1280x720, its rectangles reach outside and change their size."""
