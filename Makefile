@@ -45,11 +45,11 @@ soak: $(READY)
 
 ## make bench     speed, against the bare runtime and the earlier systems; rewrites docs/benchmarks.md
 bench: $(READY)
-	PYTHONPATH=benchmarks $(BIN)/python -m lipsync_benchmarks.main --deployment --page docs/benchmarks.md --keep-ratios
+	PYTHONPATH=benchmarks $(BIN)/python -m lipsync_benchmarks report --page docs/benchmarks.md --keep-ratios
 
 ## make bench-quick  a few short rows, against the ratios kept in benchmarks/ratios.json
 bench-quick: $(READY)
-	PYTHONPATH=benchmarks $(BIN)/python -m lipsync_benchmarks.main --quick
+	PYTHONPATH=benchmarks $(BIN)/python -m lipsync_benchmarks quick
 
 ## make bench-gpu  the same on an NVIDIA GPU, within 8 minutes; leaves out/bench-gpu.json
 bench-gpu:

@@ -1,1 +1,1 @@
-"""Speed of the service, against the bare runtime and the earlier systems, measured side by side."""
+"""Benchmarks of the service: speed, memory and live sessions, beside the bare network and earlier systems."""

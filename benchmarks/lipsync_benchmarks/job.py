@@ -1,11 +1,13 @@
-"""One way to make frames, run in a process of its own so that its memory and CPU time are its own.
+"""A way to make frames, run in a process of its own so that its memory and CPU time are its own.
 
-The parent starts `python bench_job.py FD`, sends a Job through the connection at FD, gets None when it is
-ready, and then an Outcome for every run asked for. An exception comes back as text.
+The parent starts `python -m lipsync_benchmarks.job FD` and sends a Job through the connection at FD. It
+receives None when the job is prepared, and then an Outcome for each run that it requests. An exception is
+received as text.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -15,38 +17,39 @@ from dataclasses import dataclass, field
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Protocol
 
 import psutil
 
 
 @dataclass
 class Outcome:
-    """What one run came to.
+    """The result of one run.
 
     Attributes:
-        frames: made.
-        seconds: it took.
-        first_frame_s: until the first frame was there; of several clips, the last one's.
-        calls: (seconds, frames) of each call of the network or the server, where the row has such.
-        numbers: mean, standard deviation, least and most of the network's outputs, where it shows them.
+        frames: number of frames made.
+        seconds: duration of the run.
+        first_frame_s: time to the first frame; with several clips, to the first frame of the last clip.
+        calls: (seconds, frames) of each call of the network or request to the server.
+        output_statistics: mean, standard deviation, minimum and maximum of the network's outputs; None where
+            the row does not see them.
     """
 
     frames: int
     seconds: float
     first_frame_s: float
     calls: list[tuple[float, int]] = field(default_factory=list)
-    numbers: tuple[float, float, float, float] | None = None
+    output_statistics: tuple[float, float, float, float] | None = None
 
 
 class Job(Protocol):
-    """Work that a process does; made in the parent, sent to the child."""
+    """Work for a process of its own; made in the parent and sent to the child."""
 
     def prepare(self) -> None:
-        """Everything that is done once, before speech comes: loading, caching, a first call."""
+        """Do everything that is done once, before speech comes: loading, caching, a first call."""
 
     def run(self) -> Outcome:
-        """One clip, or several."""
+        """Render one clip, or several."""
 
 
 class JobError(Exception):
@@ -57,18 +60,22 @@ class JobProcess:
     """A job in its own process, for the length of a `with` block.
 
     Attributes:
-        start_s: seconds from its launch until it was ready.
+        start_s: seconds from the launch until the job was prepared.
     """
 
     def __init__(self, job: Job) -> None:
         begun = time.perf_counter()
-        self._connection, theirs = Pipe()
-        with theirs:
-            command = [sys.executable, "-m", "lipsync_benchmarks.job", str(theirs.fileno())]
-            self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
+        self._connection, childs_end = Pipe()
+        with childs_end:
+            command = [sys.executable, "-m", "lipsync_benchmarks.job", str(childs_end.fileno())]
+            # The job's class may come from anywhere on this process's path.
+            environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+            self._process = subprocess.Popen(
+                command, pass_fds=[childs_end.fileno()], env=environment
+            )
         try:
             self._connection.send(job)
-            self._answer()
+            self._receive()
         except BaseException:
             self.__exit__(None, None, None)
             raise
@@ -84,7 +91,7 @@ class JobProcess:
         traceback: TracebackType | None,
     ) -> None:
         self._connection.close()
-        self._process.kill()  # it holds nothing but memory
+        self._process.kill()  # it has nothing to save
         self._process.wait()
 
     @property
@@ -97,34 +104,36 @@ class JobProcess:
         every_s: float = 0.25,
         **changes: object,
     ) -> Outcome:
-        """One run.
+        """Run the job once.
 
         Args:
-            between: called now and then while it lasts.
-            every_s: how often.
+            between: called again and again during the run.
+            every_s: seconds between two of these calls.
             changes: attributes of the job, set before the run.
 
         Raises:
-            JobError: it failed.
+            JobError: the job failed.
         """
         self._connection.send(changes)
         while between is not None and not self._connection.poll(every_s):
             between()
-        result = self._answer()
-        assert isinstance(result, Outcome)
-        return result
+        outcome = self._receive()
+        if outcome is None:
+            raise JobError("the process sent no outcome")
+        return outcome
 
-    def _answer(self) -> Any:
+    def _receive(self) -> Outcome | None:
         try:
-            answer = self._connection.recv()
+            received: Outcome | str | None = self._connection.recv()
         except EOFError:
             raise JobError(f"the process ended with {self._process.wait()}") from None
-        if isinstance(answer, str):
-            raise JobError(answer)
-        return answer
+        if isinstance(received, str):
+            raise JobError(received)
+        return received
 
 
-def _serve(connection: Connection) -> None:
+def serve(connection: Connection) -> None:
+    """Receive a job and run it for each request, until the parent closes the connection."""
     try:
         job = connection.recv()
         job.prepare()
@@ -134,13 +143,13 @@ def _serve(connection: Connection) -> None:
                 setattr(job, name, value)
             connection.send(job.run())
     except EOFError:
-        pass  # the parent needs no more
+        pass  # the parent needs no more runs
     except Exception:
         connection.send(traceback.format_exc())
 
 
 if __name__ == "__main__":
-    # The parent knows these classes by their module's name, not as __main__.
+    # The parent knows these classes under this module's name, not under __main__.
     from lipsync_benchmarks import job
 
-    job._serve(Connection(int(sys.argv[1])))
+    job.serve(Connection(int(sys.argv[1])))

@@ -1,4 +1,4 @@
-"""Rows take turns, each in processes of its own; every turn starts its servers anew."""
+"""Measure rows in turns, each in processes of its own; every turn starts its servers anew."""
 
 from __future__ import annotations
 
@@ -8,20 +8,42 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import click
-import psutil
 
 from lipsync_client import LipSyncClient
 from lipsync_embedded import Server
+from lipsync_preprocessing.overlays import ONNXRUNTIME
 
-from .case import AVATAR, PROFILES, Case
+from .case import AVATAR, Case
 from .job import Job, JobError, JobProcess, Outcome
+from .processes import cpu_seconds, own_mb, server_processes
 
-ONNXRUNTIME, RAW_SERVER = "onnxruntime", "raw"
-OPENVINO_F32, OPENVINO_BF16 = PROFILES
-DEMO = "demo:"  # before a kind: the same for the demo avatar as it is
+
+@dataclass(frozen=True)
+class Setup:
+    """The server that a row needs.
+
+    Attributes:
+        profile: the profile that its models are loaded in; "onnxruntime" is the plain config.
+        avatar: "random" for the generator with random weights, "demo" for the trained demo avatar, "raw" for
+            the plain generator without the service.
+    """
+
+    profile: str = ONNXRUNTIME
+    avatar: str = "random"
+
+    def repository(self, case: Case) -> Path:
+        """Return the repository of the case that this setup serves.
+
+        Raises:
+            ValueError: the case has no such repository.
+        """
+        found = {"random": case.repository, "raw": case.raw_repository, "demo": case.demo}
+        repository = found.get(self.avatar)
+        if repository is None:
+            raise ValueError(f"avatar {self.avatar!r}: the demo avatar is not built; run make demo")
+        return repository
 
 
 @dataclass(frozen=True)
@@ -29,9 +51,9 @@ class Sample:
     """One run of a row.
 
     Attributes:
-        cpu_ms: CPU time a frame, of all processes it involves.
-        peak_mb: most memory of their own (USS) that those held at once, MiB.
-        start_s: from launching the first of them until all were ready.
+        cpu_ms: CPU time per frame, of all processes involved.
+        peak_mb: largest memory of their own (USS) that these processes had at one time, MiB.
+        start_s: from the launch of the first process until all were ready.
     """
 
     outcome: Outcome
@@ -46,54 +68,67 @@ class Sample:
 
 @dataclass
 class Row:
-    """One way to make frames, and what its runs came to.
+    """One way to make frames, and its measurements.
 
     Attributes:
-        job: makes the job, given the server it runs against.
-        server: which; None for none.
-        earlier: the figure that an earlier system gave, and where it was taken.
+        job: makes the job, given the server that it runs against.
+        setup: the server; None if the row needs none.
+        earlier: the figure that an earlier system reported, and its source.
         samples: by turn.
-        failures: what went wrong in the turns that have no sample.
+        failures: error messages of the turns without a sample.
     """
 
     key: str
     name: str
     job: Callable[[Server | None], Job]
-    server: str | None = None
+    setup: Setup | None = None
     earlier: str = ""
     samples: dict[int, Sample] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
 
 
 def take_turns(rows: list[Row], turns: int, case: Case, warm_up: Path) -> None:
-    """Measure every row `turns` times; `warm_up` is speech for each new server's first run."""
+    """Measure every row `turns` times.
+
+    Args:
+        warm_up: speech for the first run of each new server.
+    """
     for turn in range(turns):
-        for kind, group in groupby(rows, key=lambda row: row.server):
-            with running(kind, case, warm_up) as (server, start_s):
-                for row in group:
-                    click.echo(f"{turn + 1}/{turns} {row.name}", err=True)
-                    try:
-                        row.samples[turn] = measure(row.job(server), server, start_s)
-                    except JobError as e:  # the others' figures stand
-                        row.failures.append(str(e).strip().splitlines()[-1])
-                        click.echo(f"failed: {row.failures[-1]}", err=True)
+        for setup, group in groupby(rows, key=lambda row: row.setup):
+            if setup is None:
+                _measure_group(list(group), turn, turns, None, 0.0)
+                continue
+            with serve(setup, case, warm_up) as (server, start_s):
+                _measure_group(list(group), turn, turns, server, start_s)
+
+
+def _measure_group(
+    rows: list[Row], turn: int, turns: int, server: Server | None, start_s: float
+) -> None:
+    for row in rows:
+        click.echo(f"{turn + 1}/{turns} {row.name}", err=True)
+        try:
+            row.samples[turn] = measure(row.job(server), server, start_s)
+        except JobError as e:  # the other rows' figures are still good
+            row.failures.append(str(e).strip().splitlines()[-1])
+            click.echo(f"failed: {row.failures[-1]}", err=True)
 
 
 @contextmanager
-def running(kind: str | None, case: Case, warm_up: Path) -> Iterator[tuple[Any, float]]:
-    """A server of a kind, past its first run, and the seconds it took to be ready."""
-    if kind is None:
-        yield None, 0.0
-        return
-    repository = case.raw_repository if kind == RAW_SERVER else case.repository
-    if kind.startswith(DEMO):
-        assert case.demo is not None
-        repository, kind = case.demo, kind.removeprefix(DEMO)
-    arguments = [f"--model-config-name={kind}"] if kind in PROFILES else []
+def serve(setup: Setup, case: Case, warm_up: Path | None) -> Iterator[tuple[Server, float]]:
+    """Run a server.
+
+    Args:
+        warm_up: speech that is rendered once before the server is handed out; None to leave that out.
+
+    Yields:
+        the server, and the seconds until it was ready.
+    """
+    profile = None if setup.profile == ONNXRUNTIME else setup.profile
     begun = time.perf_counter()
-    with Server(repository, extra_args=arguments) as server:
+    with Server(setup.repository(case), profile=profile) as server:
         start_s = time.perf_counter() - begun
-        if kind != RAW_SERVER:  # of that, the job's own first call does it
+        if warm_up is not None and setup.avatar != "raw":  # there the job's own first call does it
             with LipSyncClient(server.grpc_url) as client:
                 for _ in client.render(warm_up, AVATAR):
                     pass
@@ -101,7 +136,7 @@ def running(kind: str | None, case: Case, warm_up: Path) -> Iterator[tuple[Any, 
 
 
 def measure(job: Job, server: Server | None, server_start_s: float = 0.0) -> Sample:
-    """One run of a job in a process of its own."""
+    """Run a job once in a process of its own, and return what was measured."""
     with JobProcess(job) as process:
         involved = [process.process, *server_processes(server)]
         peak = 0.0
@@ -117,31 +152,3 @@ def measure(job: Job, server: Server | None, server_start_s: float = 0.0) -> Sam
         look()
         start_s = server_start_s + process.start_s
     return Sample(outcome, used / outcome.frames * 1000, peak, start_s)
-
-
-def server_processes(server: Server | None) -> list[psutil.Process]:
-    """tritonserver, its stubs and its guard."""
-    if server is None or server.pid is None:
-        return []
-    guard = psutil.Process(server.pid)
-    return [guard, *guard.children(recursive=True)]
-
-
-def cpu_seconds(processes: list[psutil.Process]) -> float:
-    return sum(sum(p.cpu_times()[:2]) for p in processes)
-
-
-def own_mb(process: psutil.Process) -> float:
-    """Memory of a process's own (USS), MiB."""
-    return float(process.memory_full_info().uss) / 2**20
-
-
-def memory_by_model(server: Server) -> dict[str, float]:
-    """MiB of each of a server's processes, by the model it runs."""
-    result = {}
-    for process in server_processes(server)[1:]:
-        model = next(
-            (Path(a).parts[-3] for a in process.cmdline() if "/1/model." in a), process.name()
-        )
-        result[model] = own_mb(process)
-    return result

@@ -6,18 +6,19 @@ import asyncio
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from lipsync_client import AsyncLipSyncClient, RenderOptions
+from lipsync_client import AsyncLipSyncClient, OutputFormat, RenderOptions
 
 from .case import AVATAR
 from .job import Outcome
 
-RAW = "raw"  # frames taken from the client as arrays, and dropped
+Result = Literal["mp4", "jpg", "raw"]  # raw: frames received as arrays, and dropped
+RESULTS: tuple[Result, ...] = ("mp4", "jpg", "raw")
 
 
-class _Clocked:
-    """The client's transport, with every request clocked."""
+class _TimedTransport:
+    """The client's transport; notes the duration of every request."""
 
     def __init__(self, transport: Any) -> None:
         self._transport = transport
@@ -39,8 +40,8 @@ class Clips:
 
     Attributes:
         url: of the server.
-        target: folder that the files go to.
-        kind: mp4, jpg (a folder of pictures) or raw.
+        target: folder for the files.
+        result: what each clip is rendered to.
         clips: how many at once.
         chunk, in_flight: as in the client's RenderOptions.
     """
@@ -48,10 +49,10 @@ class Clips:
     url: str
     speech: Path
     target: Path
-    kind: str = "mp4"
+    result: Result = "mp4"
     clips: int = 1
     chunk: int | None = None
-    in_flight: int = RenderOptions.in_flight
+    in_flight: int | None = None
     avatar: str = AVATAR
 
     def prepare(self) -> None:
@@ -59,38 +60,42 @@ class Clips:
         self._loop = asyncio.new_event_loop()
         self._client = AsyncLipSyncClient(self.url)
         self._loop.run_until_complete(self._client.__aenter__())
-        self._clock = _Clocked(self._client._transport)
-        self._client._transport = self._clock
+        self._timed = _TimedTransport(self._client._transport)
+        self._client._transport = self._timed
         self._loop.run_until_complete(self._client.avatar(self.avatar))
 
     def run(self) -> Outcome:
-        self._clock.calls = []
+        self._timed.calls = []
         begun = time.perf_counter()
-        done = self._loop.run_until_complete(self._all())
+        frames, first_s = zip(*self._loop.run_until_complete(self._render_all()), strict=True)
         seconds = time.perf_counter() - begun
-        frames, firsts = zip(*done, strict=True)
-        return Outcome(sum(frames), seconds, max(firsts), self._clock.calls)
+        return Outcome(sum(frames), seconds, max(first_s), self._timed.calls)
 
-    async def _all(self) -> list[tuple[int, float]]:
-        one = self._raw if self.kind == RAW else self._file
-        return list(await asyncio.gather(*(one(n) for n in range(self.clips))))
+    async def _render_all(self) -> list[tuple[int, float]]:
+        render = self._render_raw if self.result == "raw" else self._render_file
+        return list(await asyncio.gather(*(render(n) for n in range(self.clips))))
 
-    async def _raw(self, _: int) -> tuple[int, float]:
-        """Frames, and seconds until the first."""
+    async def _render_raw(self, _: int) -> tuple[int, float]:
+        """Return the number of frames, and the seconds until the first."""
         begun = time.perf_counter()
-        first, frames = 0.0, 0
-        async for chunk in self._client.render(self.speech, self.avatar, self._plan("FRAMES")):
-            first = first or time.perf_counter() - begun
+        first_s, frames = 0.0, 0
+        async for chunk in self._client.render(self.speech, self.avatar, self._options("FRAMES")):
+            first_s = first_s or time.perf_counter() - begun
             frames += len(chunk.frames)
-        return frames, first
+        return frames, first_s
 
-    async def _file(self, n: int) -> tuple[int, float]:
-        pictures = None if self.kind == "mp4" else self.kind
-        path = self.target / (f"{n}.mp4" if pictures is None else f"{n}-{pictures}")
+    async def _render_file(self, n: int) -> tuple[int, float]:
+        """Return the number of frames, and the seconds until the first."""
+        path = self.target / (f"{n}.mp4" if self.result == "mp4" else f"{n}-{self.result}")
         summary = await self._client.render_to_file(
-            self.speech, path, self.avatar, self._plan("H264"), frames=pictures, force=True
+            self.speech,
+            path,
+            self.avatar,
+            self._options("H264"),
+            output_format=OutputFormat(self.result),
+            force=True,
         )
         return summary.frames, summary.first_frame_s
 
-    def _plan(self, output: str) -> RenderOptions:
+    def _options(self, output: Literal["FRAMES", "H264"]) -> RenderOptions:
         return RenderOptions(output=output, chunk=self.chunk, in_flight=self.in_flight)

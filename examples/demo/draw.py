@@ -53,7 +53,7 @@ def draw(frame: int, mouth: Mouth, window: tuple[int, int, int, int]) -> Image:
     alpha = figure[:, :, 3:].astype(np.float32) / 255.0
     behind = _background()[y1:y2, x1:x2].astype(np.float32)
     mixed = behind + (figure[:, :, :3].astype(np.float32) - behind) * alpha
-    return np.rint(mixed).astype(np.uint8)
+    return np.asarray(np.rint(mixed), np.uint8)
 
 
 def draw_frame(frame: int, mouth: Mouth = CLOSED) -> Image:
@@ -75,7 +75,7 @@ def landmarks(frame: int) -> npt.NDArray[np.int64]:
     points[1] = x1, (y1 + y2) // 2
     points[31] = x2, (y1 + y2) // 2
     points[52] = (x1 + x2) // 2, y1
-    return points
+    return np.asarray(points, np.int64)
 
 
 def _write_frame(directory: Path, frame: int) -> None:

@@ -116,7 +116,7 @@ def mouth_svg(mouth: Mouth) -> str:
 
 
 def _taper(u: float) -> float:
-    return max(0.0, 1.0 - abs(u) ** 3.2) ** 0.7
+    return float(max(0.0, 1.0 - abs(u) ** 3.2) ** 0.7)
 
 
 def _inside(mouth: Mouth, half: float, rise: float, fall: float, opening: float) -> str:

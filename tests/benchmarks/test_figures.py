@@ -1,21 +1,23 @@
-"""The benchmark's own arithmetic, on figures made by hand; and one turn of it on a toy."""
+"""The benchmark's own arithmetic, on figures made by hand, and one turn of it on a toy avatar."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
+import cv2
 import pytest
 import soundfile
 
-from lipsync_benchmarks import measure as bench_measure
-from lipsync_benchmarks import quick as bench_quick
-from lipsync_benchmarks import service as bench_service
-from lipsync_benchmarks import stages as bench_stages
-from lipsync_benchmarks.job import JobProcess, Outcome
-from lipsync_benchmarks.measure import Row, Sample
-from lipsync_benchmarks.report import network_table, ratios, rows_table, spread
+from lipsync_benchmarks import ratios, steps
+from lipsync_benchmarks.job import Job, JobProcess, Outcome
+from lipsync_benchmarks.measure import Row, Sample, measure
+from lipsync_benchmarks.plots import plot_scaling, plot_steps
+from lipsync_benchmarks.processes import own_mb
 from lipsync_benchmarks.scaling import Point
+from lipsync_benchmarks.service import Clips
+from lipsync_benchmarks.tables import network_table, rows_table, spread
+from lipsync_benchmarks.tables import ratios as ratio_of
 from lipsync_embedded import Server
 from support.triton_calls import speech
 
@@ -25,16 +27,20 @@ def sample(fps: float, calls: list[tuple[float, int]] | None = None) -> Sample:
     return Sample(outcome, cpu_ms=80.0, peak_mb=700.0, start_s=2.0)
 
 
+def no_job(_: Server | None) -> Job:
+    raise NotImplementedError
+
+
 def row(key: str, *fps: float) -> Row:
-    return Row(key, f"row {key}", job=None, samples={n: sample(f) for n, f in enumerate(fps)})  # type: ignore[arg-type]
+    return Row(key, f"row {key}", no_job, samples={n: sample(f) for n, f in enumerate(fps)})
 
 
 def test_ratios_are_of_the_same_turn() -> None:
-    """A machine that is slow for a turn is slow for all of that turn's rows."""
+    """Divide by the same turn: a machine that is slow for a turn is slow for all of its rows."""
     first, other = row("bare", 20, 10, 40), row("mp4", 10, 5, 20)
-    assert ratios(other, first) == [0.5, 0.5, 0.5]
+    assert ratio_of(other, first) == [0.5, 0.5, 0.5]
     del first.samples[1]  # that run failed
-    assert ratios(other, first) == [0.5, 0.5]
+    assert ratio_of(other, first) == [0.5, 0.5]
 
 
 def test_spread() -> None:
@@ -44,15 +50,15 @@ def test_spread() -> None:
 
 
 def test_a_row_that_failed_is_in_the_table_with_its_reason() -> None:
-    lost = Row("x", "lost row", job=None, failures=["out of memory"])  # type: ignore[arg-type]
-    lines = rows_table([row("bare", 20, 24), lost]).splitlines()
+    failed = Row("x", "failed row", no_job, failures=["out of memory"])
+    lines = rows_table([row("bare", 20, 24), failed]).splitlines()
     assert lines[2].split(" | ")[:3] == ["| row bare", "22.0 (20.0-24.0)", "1.00 (1.00-1.00)"]
-    assert lines[3].startswith("| lost row (1 runs failed: out of memory) | - | - |")
+    assert lines[3].startswith("| failed row (1 runs failed: out of memory) | - | - |")
 
 
-def test_latencies_are_by_frame_and_overhead_by_turn() -> None:
-    bare = Row("bare", "bare", job=None)  # type: ignore[arg-type]
-    triton = Row("t", "triton", job=None)  # type: ignore[arg-type]
+def test_latencies_are_per_frame_and_overhead_per_turn() -> None:
+    bare = Row("bare", "bare", no_job)
+    triton = Row("t", "triton", no_job)
     for turn, slow in enumerate((1, 3)):  # the second turn is three times slower for both
         bare.samples[turn] = sample(25, [(0.040 * slow, 1)] * 4)
         triton.samples[turn] = sample(20, [(0.200 * slow, 4)])
@@ -62,13 +68,13 @@ def test_latencies_are_by_frame_and_overhead_by_turn() -> None:
     assert cells[10] == "20.0 (10.0-30.0)"
 
 
-def test_stages_add_up_to_the_wall_clock() -> None:
+def test_steps_add_up_to_the_wall_clock() -> None:
     ms = 1_000_000
     spent = {
         model.format("demo"): {"success": 9 * ms, "queue": 1 * ms, "compute_infer": n * ms}
-        for n, model in enumerate(bench_stages.COMPUTED, start=1)
+        for n, model in enumerate(steps.STEPS_BY_MODEL, start=1)
     } | {"demo": {"success": 50 * ms, "queue": 0, "compute_infer": 0}}
-    found = bench_stages.stages(spent, "demo", frames=10, wall_s=0.100, requests_s=0.070)
+    found = steps.step_times(spent, "demo", frames=10, wall_s=0.100, requests_s=0.070)
     assert found["queue"] == pytest.approx(0.5)
     assert found["mel"] == pytest.approx(0.1)
     assert found["compositor + encode"] == pytest.approx(0.5)
@@ -78,14 +84,14 @@ def test_stages_add_up_to_the_wall_clock() -> None:
     assert sum(found.values()) == pytest.approx(100 / 10)
 
 
-def test_guard_says_what_moved(tmp_path: Path) -> None:
+def test_guard_names_what_changed(tmp_path: Path) -> None:
     path = tmp_path / "ratios.json"
-    assert "no ratios are kept" in bench_quick.compare(path, [])
+    assert "no ratios are kept" in ratios.compare(path, [])
     before = [
         row("bare", 20, 20, 20),
         *(row(k, 18, 20, 22) for k in ("same", "up", "down", "gone")),
     ]
-    bench_quick.write(path, before)
+    ratios.write(path, before)
     assert json.loads(path.read_text())["ratios"]["up"] == {"median": 1, "least": 0.9, "most": 1.1}
     # Twice as slow a machine: the ratios stay.
     now = [
@@ -95,45 +101,44 @@ def test_guard_says_what_moved(tmp_path: Path) -> None:
         row("down", 4, 5, 6),
         row("new", 10, 10, 10),
     ]
-    said = {
-        line.split(":")[0].strip(): line for line in bench_quick.compare(path, now).splitlines()
+    differences = {
+        line.split(":")[0].strip(): line for line in ratios.compare(path, now).splitlines()
     }
-    assert "the same within the spread" in said["row same"]
-    assert "FASTER by 50%" in said["row up"]
-    assert "SLOWER by 50%" in said["row down"]
-    assert "none was kept" in said["row new"]
-    assert "not measured now" in said["gone"]
+    assert "the same within the spread" in differences["row same"]
+    assert "FASTER by 50%" in differences["row up"]
+    assert "SLOWER by 50%" in differences["row down"]
+    assert "none was kept" in differences["row new"]
+    assert "not measured now" in differences["gone"]
 
 
-def test_pictures(tmp_path: Path) -> None:
-    import cv2
-
-    from lipsync_benchmarks.plots import plot_scaling, plot_stages
-
-    stages = {name: dict.fromkeys(bench_stages.STAGES, 2.0) for name in ("MP4", "raw")}
-    plot_stages(stages, tmp_path / "images/stages.png")
+def test_diagrams(tmp_path: Path) -> None:
+    times = {name: dict.fromkeys(steps.STEPS, 2.0) for name in ("MP4", "raw")}
+    plot_steps(times, tmp_path / "images/steps.png")
     points = [Point(x, Outcome(25, x, 0.1, [(0.1, 8)]), 90.0) for x in (1, 2, 4)]
-    plot_scaling(dict.fromkeys(("clips", "chunk", "seconds"), points), tmp_path / "images/s.png")
-    for name in ("stages", "s"):
-        picture = cv2.imread(str(tmp_path / f"images/{name}.png"))
-        assert picture.shape[1] > 800
-        assert picture.std() > 5
+    plot_scaling(
+        dict.fromkeys(("clips", "chunk", "seconds"), points), tmp_path / "images/scaling.png"
+    )
+    for name in ("steps", "scaling"):
+        diagram = cv2.imread(str(tmp_path / f"images/{name}.png"))
+        assert diagram is not None
+        assert diagram.shape[1] > 800
+        assert diagram.std() > 5
 
 
 def test_a_turn_on_a_toy(server: Server, tmp_path: Path) -> None:
-    """Two clips at once and one at a time, by the client's and the server's clocks."""
-    sound = tmp_path / "speech.wav"
-    soundfile.write(sound, speech(1.0), 16000)
-    two = bench_service.Clips(server.grpc_url, sound, tmp_path, "mp4", clips=2, avatar="toy")
-    measured = bench_measure.measure(two, server, server_start_s=1.0)
+    """Measure two clips at once and one at a time, by the client's and the server's clocks."""
+    audio_file = tmp_path / "speech.wav"
+    soundfile.write(audio_file, speech(1.0), 16000)
+    two = Clips(server.grpc_url, audio_file, tmp_path, "mp4", clips=2, avatar="toy")
+    measured = measure(two, server, server_start_s=1.0)
     assert measured.outcome.frames == 2 * 24
     assert sum(frames for _, frames in measured.outcome.calls) == 2 * 24
     assert measured.cpu_ms > 0
     assert measured.start_s > 1.0
     with JobProcess(two) as alone:  # the server's memory counts too
-        assert measured.peak_mb > bench_measure.own_mb(alone.process) + 100
-    stages = bench_stages.measure_stages(server, sound, tmp_path, avatar="toy")
-    assert list(stages) == ["MP4", "JPEG", "raw"]
-    for found in stages.values():
+        assert measured.peak_mb > own_mb(alone.process) + 100
+    times = steps.measure_steps(server, audio_file, tmp_path, avatar="toy")
+    assert list(times) == ["MP4", "JPEG", "raw"]
+    for found in times.values():
         assert all(found[name] > 0 for name in ("mel", "encoder", "generator", "client"))
         assert found["compositor + encode"] > 0

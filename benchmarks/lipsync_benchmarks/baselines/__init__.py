@@ -1,0 +1,1 @@
+"""The earlier systems around this network, each as its author would have written it well."""

@@ -1,0 +1,64 @@
+"""Model repositories for the benchmark, made from the project's own."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import onnx
+
+from lipsync_preprocessing import configs
+from lipsync_preprocessing.compile import raw_generator
+from lipsync_preprocessing.overlays import OPENVINO_BF16, OPENVINO_F32, Settings
+from lipsync_preprocessing.profiles import write_profile
+from lipsync_preprocessing.repository import (
+    GENERATOR,
+    RAW,
+    Repository,
+    set_parameter,
+    write_config,
+)
+
+# The profiles that are measured, and the MiB that keep every frame's visual half of the true-size generator.
+PROFILES = {OPENVINO_F32: 1024, OPENVINO_BF16: 512}
+
+
+def write_profiles(repository: Path, avatar: str) -> None:
+    """Write the avatar's PROFILES, as `lipsync-avatar tune` writes them."""
+    for profile, cache_mb in PROFILES.items():
+        write_profile(repository, avatar, profile, Settings(visual_cache_mb=cache_mb))
+
+
+def copy_built(source: Path, avatar: str, target: Path) -> Path | None:
+    """Copy a repository and write PROFILES into the copy.
+
+    Returns:
+        `target`; None if the source holds no built avatar of this name.
+    """
+    shutil.rmtree(target, ignore_errors=True)
+    if not (source / f"{avatar}{GENERATOR}/1/model.onnx").exists():
+        return None
+    shutil.copytree(source, target)
+    write_profiles(target, avatar)
+    return target
+
+
+def write_raw_repository(
+    repository: Path, avatar: str, generator: Path, target: Path, *, threads: int
+) -> None:
+    """Write a repository of the plain 99.onnx alone, as `lipsync-avatar add --raw` serves it.
+
+    Args:
+        threads: ONNX Runtime's threads for one frame. The service computes the frames of a batch side by
+            side with one thread each; a caller that sends one frame at a time, as the earlier systems did,
+            would leave all cores but one idle.
+    """
+    name = avatar + RAW
+    shutil.rmtree(target, ignore_errors=True)
+    directory = target / name
+    (directory / "1").mkdir(parents=True)
+    configs.write_raw(Repository(repository), avatar, avatar, directory)
+    config = Repository(target).config(name)
+    set_parameter(config, "intra_op_thread_count", threads)
+    write_config(directory, config)
+    onnx.save(raw_generator(onnx.load(str(generator))), str(directory / "1/model.onnx"))
