@@ -1,20 +1,20 @@
-"""Readiness of every model of a Triton, and the probe behind every health check of this folder.
+"""Readiness of every model of a Triton server; every health check of this folder uses it.
 
-When the process of a Python model is dead, Triton (2.51) goes on saying that the server is ready, and that
-the model is; only its requests fail. So each model of the repository index is asked by name, and the
-processes are looked at: a stub that died stays behind as a zombie of tritonserver's.
+After the process of a Python model has died, Triton 2.51 still reports that the server and the model are
+ready; only the model's requests fail. Therefore this probe requests the readiness of each model in the
+repository index and looks at the processes: a dead stub process stays behind as a zombie of tritonserver.
 
-    models_ready.py            exit code 0 if all are ready, 1 if not; says which
-    models_ready.py --serve    GET /ready: 200 or 503; GET /alive: the same, but draining is alive;
+    models_ready.py            exit code 0 if every model is ready, otherwise 1; prints the reason
+    models_ready.py --serve    GET /ready: 200 or 503; GET /alive: the same, but draining counts as alive;
                                GET /metrics: for Prometheus
 
-Only the standard library, and Python 3.10: it runs in Triton's image. The environment:
+It needs only the standard library and Python 3.10, because it runs in Triton's image. The environment:
 
-    TRITON_HTTP            http://127.0.0.1:8000
-    TRITON_ADMIN_KEY_FILE  file with the key of Triton's administrative protocols, or none
-    TRITON_DRAIN_FILE      while this file exists, nothing is ready: balancers send the work elsewhere
-    TRITON_PID             only stubs that descend from this process; by default all of this container
-    MODELS_READY_BIND      0.0.0.0:8003, with --serve
+    TRITON_HTTP            URL of the server; http://127.0.0.1:8000 by default
+    TRITON_ADMIN_KEY_FILE  file with the key of Triton's administrative protocols, if they have one
+    TRITON_DRAIN_FILE      while this file exists the server is not ready, so that balancers send no more work
+    TRITON_PID             look only at stubs that descend from this process; at all of them by default
+    MODELS_READY_BIND      address for --serve; 0.0.0.0:8003 by default
 """
 
 from __future__ import annotations
@@ -33,30 +33,29 @@ from urllib.parse import quote, urlsplit
 
 ADMIN_HEADER = "lipsync-admin-key"
 TIMEOUT_S = 2.0
-STUB = "triton_python_b"  # what Linux keeps of triton_python_backend_stub
-FRESH_S = 0.5  # an answer this young serves again: many balancers ask, Triton is asked once
+STUB = "triton_python_b"  # the first 15 letters of triton_python_backend_stub, which is all Linux keeps
+CACHE_S = 0.5  # several balancers probe at once; Triton gets one request
 
 
 class Stubs:
     """The processes of Python models.
 
     Args:
-        ancestor: only those that descend from this process; None for all that are to be seen.
+        ancestor: look only at processes that descend from this one; None for all visible processes.
         proc: the process file system.
     """
 
     def __init__(self, ancestor: int | None = None, proc: Path = Path("/proc")) -> None:
         self._ancestor, self._proc = ancestor, proc
-        self._models: dict[
-            int, str
-        ] = {}  # by process, while it lived: a zombie has no command line
+        # Models by process, noted while the process lives: a zombie has no command line.
+        self._models: dict[int, str] = {}
 
     def dead(self) -> list[str]:
-        """Models with a dead process; a model whose process was never seen alive has no name here."""
+        """Return the models with a dead process; one that was never seen alive has a general name."""
         parents: dict[int, int] = {}
         stubs: dict[int, str] = {}
         for folder in self._proc.glob("[0-9]*"):
-            with contextlib.suppress(OSError, ValueError):  # it ended while being looked at
+            with contextlib.suppress(OSError, ValueError):  # the process has ended in the meantime
                 name, _, rest = (folder / "stat").read_text().partition("(")[2].rpartition(")")
                 state, parent = rest.split()[:2]
                 parents[int(folder.name)] = int(parent)
@@ -101,64 +100,65 @@ class Triton:
         self._headers = {ADMIN_HEADER: key} if key else {}
         self._drain_file = drain_file
         self._lock = threading.Lock()
-        self._known: dict[str, bool] = {}
-        self._asked_at = float("-inf")
+        self._cached: dict[str, bool] = {}
+        self._cached_at = float("-inf")
 
     def draining(self) -> bool:
+        """Return whether the drain file exists."""
         return self._drain_file is not None and self._drain_file.exists()
 
     def models(self) -> dict[str, bool]:
-        """Readiness by model; no model at all if the server does not answer."""
+        """Return the readiness of each model by name; nothing if the server does not respond."""
         with self._lock:
-            if time.monotonic() - self._asked_at > FRESH_S:
+            if time.monotonic() - self._cached_at > CACHE_S:
                 try:
-                    self._known = self._ask()
+                    self._cached = self._request_models()
                 except (OSError, http.client.HTTPException, ValueError):
-                    self._known = {}
-                self._asked_at = time.monotonic()
-            return dict(self._known)
+                    self._cached = {}
+                self._cached_at = time.monotonic()
+            return dict(self._cached)
 
-    def _ask(self) -> dict[str, bool]:
+    def _request_models(self) -> dict[str, bool]:
         connection = http.client.HTTPConnection(*self._address, timeout=TIMEOUT_S)
         try:
             connection.request("POST", "/v2/repository/index", "{}", self._headers)
-            answer = connection.getresponse()
-            body = answer.read()
-            if answer.status != 200:
-                raise ValueError(f"repository index: {answer.status} {body[:200]!r}")
+            response = connection.getresponse()
+            body = response.read()
+            if response.status != 200:
+                raise ValueError(f"repository index: {response.status} {body[:200]!r}")
             ready = {}
             for entry in json.loads(body):
-                # Unloaded on purpose is not a failure: Triton then says UNAVAILABLE, "unloaded".
+                # A model that was unloaded on purpose is no failure: UNAVAILABLE, "unloaded".
                 if entry.get("state") == "UNAVAILABLE" and entry.get("reason") == "unloaded":
                     continue
-                if "state" not in entry:  # in the repository, never loaded
+                if "state" not in entry:  # in the repository, but never loaded
                     continue
                 connection.request("GET", f"/v2/models/{quote(entry['name'], safe='')}/ready")
-                answer = connection.getresponse()
-                answer.read()
-                ready[entry["name"]] = answer.status == 200
+                response = connection.getresponse()
+                response.read()
+                ready[entry["name"]] = response.status == 200
             return ready | dict.fromkeys(self._stubs.dead(), False)
         finally:
             connection.close()
 
-    def verdict(self) -> tuple[bool, str]:
-        """Whether work may be sent here, and a sentence."""
+    def ready(self) -> tuple[bool, str]:
+        """Return whether balancers may send work here, and the reason."""
         return (False, "draining") if self.draining() else self.alive()
 
     def alive(self) -> tuple[bool, str]:
-        """Whether every model is ready, and a sentence."""
+        """Return whether every model is ready, and the reason."""
         models = self.models()
         if not models:
-            return False, "the server does not answer, or has no model"
-        dead = sorted(name for name, ready in models.items() if not ready)
-        if dead:
-            return False, "not ready: " + ", ".join(dead)
+            return False, "the server does not respond, or has no model"
+        not_ready = sorted(name for name, ready in models.items() if not ready)
+        if not_ready:
+            return False, "not ready: " + ", ".join(not_ready)
         return True, f"{len(models)} models ready"
 
     def metrics(self) -> str:
-        """Prometheus text."""
+        """Return the same as Prometheus text."""
         lines = [
-            "# HELP lipsync_model_ready Whether a model answers that it is ready.",
+            "# HELP lipsync_model_ready Whether a model reports that it is ready and its processes live.",
             "# TYPE lipsync_model_ready gauge",
         ]
         models = self.models()
@@ -166,50 +166,56 @@ class Triton:
             label = name.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
             lines.append(f'lipsync_model_ready{{model="{label}"}} {int(ready)}')
         lines += [
-            "# HELP lipsync_server_answers Whether the server lists its models.",
-            "# TYPE lipsync_server_answers gauge",
-            f"lipsync_server_answers {int(bool(models))}",
-            "# HELP lipsync_server_draining Whether the server is being drained.",
+            "# HELP lipsync_server_responds Whether the server lists its models.",
+            "# TYPE lipsync_server_responds gauge",
+            f"lipsync_server_responds {int(bool(models))}",
+            "# HELP lipsync_server_draining Whether the drain file exists.",
             "# TYPE lipsync_server_draining gauge",
             f"lipsync_server_draining {int(self.draining())}",
         ]
         return "\n".join(lines) + "\n"
 
 
-def serve(triton: Triton, host: str, port: int) -> ThreadingHTTPServer:
-    """An HTTP server of /ready, /alive and /metrics; the caller runs it."""
+def make_server(triton: Triton, host: str, port: int) -> ThreadingHTTPServer:
+    """Return an HTTP server of /ready, /alive and /metrics; call its `serve_forever`."""
 
     class Handler(BaseHTTPRequestHandler):
         timeout = 5  # seconds for a request to arrive
 
         def do_GET(self) -> None:
             if self.path in ("/ready", "/alive"):
-                ready, why = triton.verdict() if self.path == "/ready" else triton.alive()
-                self._answer(200 if ready else 503, why + "\n")
+                ready, reason = triton.ready() if self.path == "/ready" else triton.alive()
+                self._respond(200 if ready else 503, reason + "\n")
             elif self.path == "/metrics":
-                self._answer(200, triton.metrics())
+                self._respond(200, triton.metrics())
             else:
-                self._answer(404, "nothing here\n")
+                self._respond(404, "not found\n")
 
-        def _answer(self, status: int, text: str) -> None:
+        def _respond(self, status: int, text: str) -> None:
             body = text.encode()
             self.send_response(status)
             self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
             self.send_header("Content-Length", str(len(body)))
-            with contextlib.suppress(ConnectionError):  # a check that has its status hangs up
+            # HAProxy closes the connection as soon as it has the status line.
+            with contextlib.suppress(ConnectionError):
                 self.end_headers()
                 self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:
-            pass  # a line every second for every balancer says nothing
+            pass  # one line per second for each balancer would hide the others
 
     return ThreadingHTTPServer((host, port), Handler)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Ask every model of a Triton whether it is ready.")
-    parser.add_argument("--serve", action="store_true", help="answer over HTTP until stopped")
-    serving = parser.parse_args().serve
+    """Run the command."""
+    parser = argparse.ArgumentParser(
+        description="Check that every model of a Triton server is ready."
+    )
+    parser.add_argument(
+        "--serve", action="store_true", help="serve the result over HTTP until stopped"
+    )
+    serve = parser.parse_args().serve
     key_file = os.environ.get("TRITON_ADMIN_KEY_FILE")
     drain_file = os.environ.get("TRITON_DRAIN_FILE")
     pid = os.environ.get("TRITON_PID")
@@ -219,12 +225,12 @@ def main() -> int:
         Path(drain_file) if drain_file else None,
         Stubs(int(pid) if pid else None),
     )
-    if serving:
+    if serve:
         host, _, port = os.environ.get("MODELS_READY_BIND", "0.0.0.0:8003").rpartition(":")
-        with serve(triton, host, int(port)) as server:
+        with make_server(triton, host, int(port)) as server:
             server.serve_forever()
-    ready, why = triton.alive()
-    print(why)
+    ready, reason = triton.alive()
+    print(reason)
     return 0 if ready else 1
 
 

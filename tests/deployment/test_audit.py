@@ -1,6 +1,6 @@
-"""scripts/audit asks about every version that the images hold, and fails on a finding.
+"""scripts/audit checks every version that the images hold, and fails on a finding.
 
-The advisories are of the test's own making: they show the plumbing, not the state of the versions.
+The advisories are made up, so the tests say nothing about the state of the versions.
 """
 
 from __future__ import annotations
@@ -23,24 +23,26 @@ Version = tuple[str, str]
 
 
 class Advisories:
-    """OSV's interface on loopback.
+    """A server with OSV's interface on loopback.
 
     Attributes:
-        asked: names and versions that were asked about.
-        bad: those with a vulnerability.
+        requested: names and versions that were looked up.
+        vulnerable: those with a vulnerability.
     """
 
     def __init__(self) -> None:
-        self.asked: set[Version] = set()
-        self.bad: set[Version] = set()
+        self.requested: set[Version] = set()
+        self.vulnerable: set[Version] = set()
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                question = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                version = question["package"]["name"], question["version"]
-                outer.asked.add(version)
-                body = json.dumps({"vulns": [found(*version)]} if version in outer.bad else {})
+                request = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                version = request["package"]["name"], request["version"]
+                outer.requested.add(version)
+                body = json.dumps(
+                    {"vulns": [advisory(*version)]} if version in outer.vulnerable else {}
+                )
                 self.send_response(200)
                 self.send_header("content-length", str(len(body)))
                 self.end_headers()
@@ -49,7 +51,7 @@ class Advisories:
             def log_message(self, format: str, *args: object) -> None:
                 pass
 
-        def found(name: str, version: str) -> dict[str, object]:
+        def advisory(name: str, version: str) -> dict[str, object]:
             affected = {"package": {"name": name, "ecosystem": "PyPI"}, "versions": [version]}
             return {"id": "TEST-2026-1", "summary": "made up", "affected": [affected]}
 
@@ -73,7 +75,7 @@ def audit(advisories: Advisories, cache: Path) -> subprocess.CompletedProcess[st
 
 
 @pytest.mark.soak
-def test_every_locked_version_is_asked_about(advisories: Advisories, tmp_path: Path) -> None:
+def test_every_locked_version_is_looked_up(advisories: Advisories, tmp_path: Path) -> None:
     done = audit(advisories, tmp_path)
     assert done.returncode == 0, done.stderr
     locked = set()
@@ -82,15 +84,15 @@ def test_every_locked_version_is_asked_about(advisories: Advisories, tmp_path: P
         pins = re.findall(r"^([A-Za-z0-9._-]+)==(\S+)", text, re.MULTILINE)
         assert len(pins) > 20, name
         locked |= set(pins)
-    assert locked <= advisories.asked
-    environment = {name for name, _ in advisories.asked - locked}
+    assert locked <= advisories.requested
+    environment = {name for name, _ in advisories.requested - locked}
     assert {"pytest", "nvidia-pytriton"} <= environment | {name for name, _ in locked}
     assert "lipsync-triton" not in environment
 
 
 def test_a_finding_fails(advisories: Advisories, tmp_path: Path) -> None:
     text = (ROOT / "docker/requirements.cpu.txt").read_text()
-    advisories.bad.add(("aiohttp", re.findall(r"^aiohttp==(\S+)", text, re.MULTILINE)[0]))
+    advisories.vulnerable.add(("aiohttp", re.findall(r"^aiohttp==(\S+)", text, re.MULTILINE)[0]))
     done = audit(advisories, tmp_path)
     assert done.returncode == 1
     assert "TEST-2026-1" in done.stdout

@@ -1,4 +1,4 @@
-"""Replicas that die, drain and come back under load: no caller notices."""
+"""Replicas that die, drain and come back under load, without a failed request."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 from support.callers import Caller
-from support.replicas import ROOT, TOKENS, Gateway, Replica, status, wait_until
+from support.gateway import TOKENS, Gateway
+from support.replicas import ROOT, Replica, status, wait_until
 from support.triton_calls import PROTOCOLS, Triton, slice_request, speech
 
 pytestmark = pytest.mark.soak  # minutes of restarts and of waiting for health checks
@@ -25,42 +26,44 @@ SECONDS = int(os.environ.get("LIPSYNC_ROLLING_SECONDS", "180"))  # of Locust's l
 
 
 class Load:
-    """Callers that ask for the same frames again and again, over both protocols.
+    """Callers that request the same frames again and again, over both protocols.
 
     Attributes:
-        answers: number of right answers.
-        failures: what else came, and how often.
+        responses: number of correct responses.
+        failures: other results, and how often each came.
     """
 
-    def __init__(self, address: str, ca: Path, tensors: dict[str, np.ndarray], right: np.ndarray):
-        self.answers = 0
+    def __init__(
+        self, address: str, ca: Path, tensors: dict[str, np.ndarray], expected: np.ndarray
+    ):
+        self.responses = 0
         self.failures: Counter[str] = Counter()
         self._stop = threading.Event()
-        self._work = (address, ca, tensors, right)
+        self._work = (address, ca, tensors, expected)
         self._threads = [
             threading.Thread(target=self._run, args=(protocol,)) for protocol in PROTOCOLS * 2
         ]
 
     def _run(self, protocol: str) -> None:
-        address, ca, tensors, right = self._work
+        address, ca, tensors, expected = self._work
         caller = Caller(address, ca, TOKENS["anna"])
         while not self._stop.is_set():
             try:
                 frames = caller.frames(protocol, "toy", tensors, "JPEG")
-                if np.array_equal(frames, right):
-                    self.answers += 1
+                if np.array_equal(frames, expected):
+                    self.responses += 1
                 else:
                     self.failures[f"{protocol}: other frames"] += 1
             except Exception as e:
                 self.failures[f"{protocol}: {type(e).__name__} {e}"] += 1
         caller.close()
 
-    def more(self, number: int) -> None:
-        """Wait for so many answers from now on, or for a failure."""
-        goal, failed = self.answers + number, self.failures.total()
+    def wait_for(self, number: int) -> None:
+        """Wait for this many more responses, or for a failure."""
+        goal, failed = self.responses + number, self.failures.total()
         wait_until(
-            f"{number} more answers",
-            lambda: self.answers >= goal or self.failures.total() > failed,
+            f"{number} more responses",
+            lambda: self.responses >= goal or self.failures.total() > failed,
             timeout_s=200,
         )
 
@@ -77,35 +80,35 @@ class Load:
 
 @pytest.fixture
 def load(gateway: Gateway, replicas: list[Replica], gateway_folder: Path) -> Iterator[Load]:
-    wait_until("both replicas are in", lambda: gateway.up() == 2)
+    wait_until("both replicas are up", lambda: gateway.up() == 2)
     tensors = Triton.tensors(**slice_request(speech(1.5), 8, 4))
     assert replicas[0].server is not None
-    right = Triton(replicas[0].server, "grpc").infer("toy", tensors, ["JPEG"])["JPEG"]
-    with Load(gateway.address, gateway_folder / "ca.pem", tensors, right) as running:
+    expected = Triton(replicas[0].server, "grpc").infer("toy", tensors, ["JPEG"])["JPEG"]
+    with Load(gateway.address, gateway_folder / "ca.pem", tensors, expected) as running:
         yield running
 
 
 def test_a_replica_that_is_killed_fails_no_request(
     load: Load, gateway: Gateway, replicas: list[Replica]
 ) -> None:
-    load.more(8)
+    load.wait_for(8)
     replicas[0].kill()
     wait_until("the gateway leaves it out", lambda: gateway.up() == 1)
-    load.more(8)
+    load.wait_for(8)
     replicas[0].start()
-    wait_until("it is back", lambda: gateway.up() == 2)
-    load.more(8)
+    wait_until("the replica is back", lambda: gateway.up() == 2)
+    load.wait_for(8)
     assert not load.failures
 
 
 def test_a_rolling_restart_fails_no_request(
     load: Load, gateway: Gateway, replicas: list[Replica]
 ) -> None:
-    """As preStop does it: not ready first, stopped when the gateway has noticed."""
+    """First not ready, and stopped after the gateway has noticed, as preStop does it."""
     for replica in replicas:
-        load.more(6)
+        load.wait_for(6)
         restarted(replica, gateway)
-    load.more(6)
+    load.wait_for(6)
     assert not load.failures
 
 
@@ -113,31 +116,31 @@ def test_a_replica_that_hangs_is_left_out(
     load: Load, gateway: Gateway, replicas: list[Replica]
 ) -> None:
     """Requests it holds wait until it goes on; new ones pass it by."""
-    load.more(6)
+    load.wait_for(6)
     hung = replicas[0].hang()
     try:
         wait_until("the gateway leaves it out", lambda: gateway.up() == 1)
-        load.more(4)
+        load.wait_for(4)
     finally:
         hung.send_signal(signal.SIGCONT)
-    wait_until("it is back", lambda: gateway.up() == 2)
-    load.more(6)
+    wait_until("the replica is back", lambda: gateway.up() == 2)
+    load.wait_for(6)
     assert not load.failures
 
 
 def test_a_dead_model_takes_its_replica_out(
     load: Load, gateway: Gateway, replicas: list[Replica]
 ) -> None:
-    """Triton itself goes on calling itself, and the model, ready."""
-    load.more(6)
+    """Triton itself still reports that it and the model are ready."""
+    load.wait_for(6)
     replicas[0].kill_model("toy_compositor")
     wait_until("the gateway leaves it out", lambda: gateway.up() == 1)
     http = f"http://{replicas[0].host}:{replicas[0].ports['http']}"
     assert status(f"{http}/v2/health/ready") == 200
     assert status(f"{http}/v2/models/toy_compositor/ready") == 200
-    time.sleep(5)  # what it was given before ends
+    time.sleep(5)  # requests in flight end
     known = Counter(load.failures)
-    load.more(6)
+    load.wait_for(6)
     assert load.failures == known
     # HTTP's were sent again by the gateway; an error in gRPC's trailers it cannot see.
     for failure in known:
@@ -147,20 +150,20 @@ def test_a_dead_model_takes_its_replica_out(
 
 
 def restarted(replica: Replica, gateway: Gateway) -> None:
-    """As a rollout does it: preStop, then the end, then the new one."""
+    """Restart a replica as a rollout does: preStop, stop, start."""
     replica.drain()
     wait_until("the gateway leaves it out", lambda: gateway.up() == 1)
-    time.sleep(3)  # what it was given before ends; Kubernetes' preStop gives it 15 s
+    time.sleep(3)  # requests in flight end; Kubernetes' preStop waits 15 s
     replica.stop()
     replica.start()
-    wait_until("it is back", lambda: gateway.up() == 2)
+    wait_until("the replica is back", lambda: gateway.up() == 2)
 
 
 def test_a_rolling_restart_under_locust_fails_no_request(
     gateway: Gateway, replicas: list[Replica], gateway_folder: Path, tmp_path: Path
 ) -> None:
-    """A steady load of both protocols through TLS and token, with the project's own load test."""
-    wait_until("both replicas are in", lambda: gateway.up() == 2)
+    """Run the project's own load test over both protocols, with TLS and token."""
+    wait_until("both replicas are up", lambda: gateway.up() == 2)
     ca, log, figures = gateway_folder / "ca.pem", tmp_path / "log", tmp_path / "figures.json"
     metrics = ",".join(f"http://{r.host}:{r.ports['metrics']}/metrics" for r in replicas)
     command = [
@@ -179,7 +182,7 @@ def test_a_rolling_restart_under_locust_fails_no_request(
         rounds = 0
         time.sleep(10)
         begun = time.monotonic()
-        # Whole rounds only, as long as there is time for another; the first in any case.
+        # Whole rounds only, while there is time for another one; one round in any case.
         while rounds == 0 or time.monotonic() - begun < (SECONDS - 20) * rounds / (rounds + 1):
             for replica in replicas:
                 restarted(replica, gateway)

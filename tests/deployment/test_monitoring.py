@@ -16,8 +16,9 @@ import pytest
 import yaml
 
 from support.callers import Caller
+from support.gateway import TOKENS, Gateway
 from support.programs import program
-from support.replicas import ROOT, TOKENS, Gateway, Replica, free_port, status, wait_until
+from support.replicas import ROOT, Replica, free_port, status, wait_until
 from support.triton_calls import Triton, slice_request, speech
 
 FOLDER = ROOT / "docker/prometheus"
@@ -44,14 +45,14 @@ def test_every_alert_has_a_test() -> None:
     assert tested == set(ALERTS)
 
 
-def test_each_alert_fires_on_what_it_is_for() -> None:
+def test_each_alert_fires_on_its_own_condition() -> None:
     promtool = program("promtool")
     for command in (["check", "config", "prometheus.yml"], ["test", "rules", "alerts_test.yml"]):
         subprocess.run([promtool, *command], cwd=FOLDER, check=True, timeout=60)
 
 
 class Prometheus:
-    """A real one with the project's rules; the targets are given, not discovered."""
+    """A real Prometheus with the project's rules; the targets are given instead of discovered."""
 
     def __init__(self, folder: Path, targets: dict[str, list[str]]) -> None:
         binary = program("prometheus")
@@ -78,8 +79,8 @@ class Prometheus:
 
     def query(self, expression: str) -> list[dict[str, Any]]:
         url = f"{self._url}/api/v1/query?query={urllib.parse.quote(expression)}"
-        with urllib.request.urlopen(url, timeout=10) as answer:
-            result: list[dict[str, Any]] = json.load(answer)["data"]["result"]
+        with urllib.request.urlopen(url, timeout=10) as response:
+            result: list[dict[str, Any]] = json.load(response)["data"]["result"]
         return result
 
     def close(self) -> None:
@@ -92,12 +93,12 @@ class Prometheus:
 def prometheus(
     replicas: list[Replica], gateway: Gateway, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Prometheus]:
-    def at(port: str) -> list[str]:
+    def addresses(port: str) -> list[str]:
         return [f"{r.host}:{r.ports[port]}" for r in replicas]
 
     targets = {
-        "triton": at("metrics"),
-        "readiness": at("ready"),
+        "triton": addresses("metrics"),
+        "readiness": addresses("ready"),
         "gateway": [f"127.0.0.1:{gateway.stats_port}"],
     }
     running = Prometheus(tmp_path_factory.mktemp("prometheus"), targets)
@@ -108,7 +109,7 @@ def prometheus(
 def test_every_metric_exists_and_every_query_has_data(
     prometheus: Prometheus, gateway: Gateway, gateway_folder: Path
 ) -> None:
-    wait_until("both replicas are in", lambda: gateway.up() == 2)
+    wait_until("both replicas are up", lambda: gateway.up() == 2)
     caller = Caller(gateway.address, gateway_folder / "ca.pem", TOKENS["anna"])
     tensors = Triton.tensors(**slice_request(speech(1.5), 8, 4))
 
@@ -122,17 +123,17 @@ def test_every_metric_exists_and_every_query_has_data(
     assert len(names) > 15
     assert [name for name in sorted(names) if not prometheus.query(name)] == []
 
-    def unanswered() -> list[str]:
-        factor()  # a rate needs two scrapes of something that goes on
+    def empty_queries() -> list[str]:
+        factor()  # a rate needs two scrapes while requests go on
         return [query for query in queries() if not prometheus.query(query)]
 
-    wait_until("every query of the dashboard has data", lambda: not unanswered(), 60)
+    wait_until("every query of the dashboard has data", lambda: not empty_queries(), 60)
     caller.close()
     (frames,) = prometheus.query('lipsync:frames:rate1m{model="toy_generator"}')
     assert float(frames["value"][1]) > 0
     (made,) = prometheus.query('lipsync:frames_made:rate1m{avatar="toy", output="JPEG"}')
     assert float(made["value"][1]) > 0
-    # Where the time goes, in seconds a frame: of every stage there is, and of no other.
+    # Seconds per frame of every stage, and of no other.
     stages = prometheus.query("lipsync:stage_seconds_a_frame:1m")
     spent = {row["metric"]["stage"]: float(row["value"][1]) for row in stages}
     assert set(spent) == {"mel", "paste", "encode"}
@@ -140,28 +141,28 @@ def test_every_metric_exists_and_every_query_has_data(
     assert prometheus.query("up == 0") == []
 
 
-def test_a_callers_mistakes_are_seen(
+def test_a_callers_mistakes_raise_an_alert(
     prometheus: Prometheus, gateway: Gateway, gateway_folder: Path
 ) -> None:
     caller = Caller(gateway.address, gateway_folder / "ca.pem", TOKENS["anna"])
     too_many = Triton.tensors(speech(4.0), first=0, count=33)
-    up = 'ALERTS{alertname="CallersRefused", model="mel", cause="too_many_frames"}'
+    up = 'ALERTS{alertname="CallersRefused", model="mel", reason="too_many_frames"}'
 
-    def alert() -> bool:
+    def raised() -> bool:
         with pytest.raises(Exception, match="at most 32"):
             caller.frames("http", "toy", too_many, "JPEG")
         return bool(prometheus.query(up))
 
-    wait_until("the alert is up", alert)
+    wait_until("the alert is raised", raised)
     caller.close()
 
 
-def test_a_dead_model_is_seen(prometheus: Prometheus, replicas: list[Replica]) -> None:
+def test_a_dead_model_raises_an_alert(prometheus: Prometheus, replicas: list[Replica]) -> None:
     replicas[1].kill_model("mel")
     dead = f'ALERTS{{alertname="ModelNotReady",model="mel",instance=~"{replicas[1].host}:.+"}}'
-    wait_until("the alert is up", lambda: prometheus.query(dead))
+    wait_until("the alert is raised", lambda: prometheus.query(dead))
     replicas[1].stop()
     silent = 'ALERTS{alertname="ServerSilent"}'
-    wait_until("the alert is up", lambda: prometheus.query(silent))
+    wait_until("the alert is raised", lambda: prometheus.query(silent))
     replicas[1].start()
     wait_until("both are over", lambda: not prometheus.query(dead) and not prometheus.query(silent))

@@ -1,4 +1,4 @@
-"""What the Python models tell their operator: numbers for Prometheus, a line of JSON for what was refused."""
+"""The telemetry of the Python models: metrics for Prometheus, and a line of JSON for each refused request."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from lipsync_embedded import Server
 from support.replicas import ROOT, wait_until
 from support.triton_calls import PROTOCOLS, Triton, slice_request, speech
 
-Numbers = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+Metrics = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
-def numbers(server: Server) -> Numbers:
-    """Every number of ours on the metrics page, by name and labels."""
-    with urllib.request.urlopen(server.metrics_url, timeout=10) as answer:
-        families = text_string_to_metric_families(answer.read().decode())
+def metrics(server: Server) -> Metrics:
+    """Return every metric of ours on the metrics page, by name and labels."""
+    with urllib.request.urlopen(server.metrics_url, timeout=10) as response:
+        families = text_string_to_metric_families(response.read().decode())
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
         for family in families
@@ -33,21 +33,21 @@ def numbers(server: Server) -> Numbers:
     }
 
 
-def value(now: Numbers, name: str, **labels: str) -> float:
+def value(now: Metrics, name: str, **labels: str) -> float:
     return now[name, tuple(sorted(labels.items()))]
 
 
 def logged(server: Server) -> list[dict[str, Any]]:
-    """Our models' lines in Triton's log, which writes every message as a string of JSON."""
+    """Return our models' lines in Triton's log, which writes every message as a string of JSON."""
     messages = [line.partition("] ")[2] for line in server.log_tail(10_000).splitlines()]
     ours = [json.loads(m) for m in messages if m.startswith('"{\\"event\\"')]
     return [json.loads(message) for message in ours]
 
 
-def ask(
+def infer(
     server: Server, protocol: str, request_id: str, tensors: dict[str, np.ndarray], **more: Any
 ) -> Any:
-    """One request for JPEGs of `toy`, with an id of its own."""
+    """Send one request for JPEGs of `toy`, with an id of its own."""
     triton = Triton(server, protocol)
     inputs = []
     for name, array in tensors.items():
@@ -67,14 +67,14 @@ def test_every_model_has_the_same_file() -> None:
 
 
 def test_frames_and_time_are_counted(server: Server) -> None:
-    """Two avatars, so two processes that share families; each has numbers of its own."""
+    """Two avatars are two processes that share metric families; each has metrics of its own."""
     triton, wave = Triton(server, "grpc"), speech(1.5)
-    before = numbers(server)
+    before = metrics(server)
     for avatar, output, count in (
         ("toy", "JPEG", 4), ("toy", "H264", 3), ("wide", "H264", 2), ("wide", "FRAMES", 1),
     ):  # fmt: skip
         triton.infer(avatar, Triton.tensors(**slice_request(wave, 8, count)), [output])
-    after = numbers(server)
+    after = metrics(server)
     made = {
         (avatar, output): value(after, "lipsync_frames_total", avatar=avatar, output=output)
         - value(before, "lipsync_frames_total", avatar=avatar, output=output)
@@ -97,7 +97,7 @@ def test_frames_and_time_are_counted(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "cause", "change", "parameters"),
+    ("model", "reason", "change", "parameters"),
     [
         ("mel", "empty", {"AUDIO": np.zeros(0, np.float32)}, None),
         ("mel", "not_finite", {"AUDIO": np.full(24_000, np.nan, np.float32)}, None),
@@ -112,38 +112,38 @@ def test_a_refusal_is_counted_and_logged(
     server: Server,
     protocol: str,
     model: str,
-    cause: str,
+    reason: str,
     change: dict[str, np.ndarray],
     parameters: dict[str, Any] | None,
 ) -> None:
     wave = speech(1.5, seed=7)
     tensors = Triton.tensors(wave, start=0, clip=48_000, first=0, count=4) | change
-    request_id = f"{protocol}-{cause}"
-    before = value(numbers(server), "lipsync_refused_total", model=model, cause=cause)
+    request_id = f"{protocol}-{reason}"
+    before = value(metrics(server), "lipsync_refused_total", model=model, reason=reason)
     with pytest.raises(InferenceServerException):
-        ask(server, protocol, request_id, tensors, parameters=parameters)
-    after = value(numbers(server), "lipsync_refused_total", model=model, cause=cause)
+        infer(server, protocol, request_id, tensors, parameters=parameters)
+    after = value(metrics(server), "lipsync_refused_total", model=model, reason=reason)
     assert after - before == 1
     (line,) = [entry for entry in logged(server) if entry["request"] == request_id]
     assert line["event"] == "refused"
-    assert (line["model"], line["cause"]) == (model, cause)
+    assert (line["model"], line["reason"]) == (model, reason)
     assert line["message"]
     assert set(line) == {
         "event",
         "request",
         "model",
-        "cause",
+        "reason",
         "message",
-    }  # and nothing of the sound
+    }  # and nothing of the audio
 
 
 def test_what_a_caller_writes_stays_one_line_of_json(server: Server) -> None:
     wave = speech(1.0)
     nasty = 'a"b\\c\nE0101 12:00:00 1 fake.cc:1] {"event": "refused"}' + "x" * 5000
     with pytest.raises(InferenceServerException):
-        ask(server, "grpc", nasty, Triton.tensors(wave, first=0, count=33))
+        infer(server, "grpc", nasty, Triton.tensors(wave, first=0, count=33))
     with pytest.raises(InferenceServerException):
-        ask(
+        infer(
             server,
             "grpc",
             "n2",
@@ -161,15 +161,15 @@ def test_what_a_caller_writes_stays_one_line_of_json(server: Server) -> None:
 
 def test_streams_are_counted_while_they_are_open(server: Server) -> None:
     client = tritonclient.grpc.InferenceServerClient(server.grpc_url.split("//")[1])
-    answers: list[Any] = []
+    responses: list[Any] = []
 
-    def ended() -> bool:
+    def complete() -> bool:
         def final(result: Any) -> bool:
             if isinstance(result, InferenceServerException):
                 return True
             return bool(result.get_response().parameters["triton_final_response"].bool_param)
 
-        return sum(map(final, answers)) == 2
+        return sum(map(final, responses)) == 2
 
     def begin(avatar: str, request_id: str, seconds: float) -> None:
         inputs = []
@@ -183,28 +183,28 @@ def test_streams_are_counted_while_they_are_open(server: Server) -> None:
             "stream", inputs, request_id=request_id, enable_empty_final_response=True
         )
 
-    assert value(numbers(server), "lipsync_streams_open") == 0
+    assert value(metrics(server), "lipsync_streams_open") == 0
     refused: Callable[[], float] = lambda: value(  # noqa: E731
-        numbers(server), "lipsync_refused_total", model="stream", cause="avatar"
+        metrics(server), "lipsync_refused_total", model="stream", reason="avatar"
     )
     before = refused()
-    client.start_stream(lambda result, error: answers.append(error or result))
+    client.start_stream(lambda result, error: responses.append(error or result))
     begin("toy", "clip-1", 8.0)
     begin("nobody", "clip-2", 1.0)
-    wait_until("a stream is open", lambda: value(numbers(server), "lipsync_streams_open") >= 1)
-    wait_until("both have ended", ended)
+    wait_until("a stream is open", lambda: value(metrics(server), "lipsync_streams_open") >= 1)
+    wait_until("both are complete", complete)
     client.stop_stream()
     client.close()
-    wait_until("none is open", lambda: value(numbers(server), "lipsync_streams_open") == 0)
+    wait_until("none is open", lambda: value(metrics(server), "lipsync_streams_open") == 0)
     assert refused() - before == 1
     (line,) = [entry for entry in logged(server) if entry["request"] == "clip-2"]
-    assert (line["model"], line["cause"]) == ("stream", "avatar")
+    assert (line["model"], line["reason"]) == ("stream", "avatar")
     assert "nobody" in line["message"]
 
 
 @pytest.mark.soak
-def test_an_avatars_numbers_go_and_come_with_it(toy_repository: Path) -> None:
-    """Models that share a family: one is unloaded, the others' numbers go on."""
+def test_an_avatars_metrics_go_and_come_with_it(toy_repository: Path) -> None:
+    """When one of the models that share a metric family is unloaded, the others still count."""
     models = [path.name for path in toy_repository.iterdir() if not path.name.startswith("wide")]
     tensors = Triton.tensors(**slice_request(speech(1.5), 8, 4))
     wide = ("wide_generator", "wide_compositor", "wide")
@@ -213,7 +213,7 @@ def test_an_avatars_numbers_go_and_come_with_it(toy_repository: Path) -> None:
 
         def made(avatar: str) -> float:
             labels = {"avatar": avatar, "output": "JPEG"}
-            return value(numbers(running), "lipsync_frames_total", **labels)
+            return value(metrics(running), "lipsync_frames_total", **labels)
 
         triton.infer("toy", tensors, ["JPEG"])
         for _ in range(2):
@@ -224,6 +224,8 @@ def test_an_avatars_numbers_go_and_come_with_it(toy_repository: Path) -> None:
             assert made("wide") >= 4
             for model in reversed(wide):
                 triton.client.unload_model(model)
-            wait_until("it is gone", lambda: not triton.client.is_model_ready("wide_compositor"))
+            wait_until(
+                "the model is unloaded", lambda: not triton.client.is_model_ready("wide_compositor")
+            )
             triton.infer("toy", tensors, ["JPEG"])
         assert made("toy") == 5 * 4

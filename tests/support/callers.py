@@ -1,4 +1,4 @@
-"""A caller of the gateway: raw tritonclient and raw HTTPS, with a token and perhaps a certificate."""
+"""A caller of the gateway: raw tritonclient and raw HTTPS, with a token and optionally a certificate."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import grpc
 import numpy as np
 import tritonclient.grpc
 import tritonclient.http
+from numpy.typing import NDArray
 from tritonclient.utils import np_to_triton_dtype
 
-TIMEOUT_S = 130.0  # longer than the gateway's own limit
+TIMEOUT_S = 130.0  # longer than every timeout of the gateway
 
 
 class Caller:
@@ -22,9 +23,9 @@ class Caller:
 
     Args:
         address: HOST:PORT of the gateway.
-        ca: the authority that the gateway's certificate is from.
-        token: or None to send none.
-        certificate: PEM with key and chain, for a gateway that asks for one.
+        ca: PEM file of the authority that signed the gateway's certificate.
+        token: the caller's token, or None to send none.
+        certificate: PEM file with key and chain, for a gateway that requires a client certificate.
     """
 
     def __init__(
@@ -51,22 +52,22 @@ class Caller:
         self,
         protocol: str,
         avatar: str,
-        tensors: dict[str, Any],
+        tensors: dict[str, NDArray[Any]],
         output: str,
         headers: dict[str, str] | None = None,
-    ) -> Any:
-        """An output of an avatar, as tritonclient gives it."""
+    ) -> NDArray[Any]:
+        """Return an output of an avatar, as tritonclient decodes it."""
         module: Any = tritonclient.grpc if protocol == "grpc" else tritonclient.http
         client: Any = self.grpc if protocol == "grpc" else self.http
         inputs = []
         for name, array in tensors.items():
             inputs.append(module.InferInput(name, array.shape, np_to_triton_dtype(array.dtype)))
             inputs[-1].set_data_from_numpy(array)
-        wanted = [module.InferRequestedOutput(output)]
-        # A caller that waits for ever would keep a failed test from ending.
-        limit = {"client_timeout": TIMEOUT_S} if protocol == "grpc" else {}
+        requested = [module.InferRequestedOutput(output)]
+        # Without a timeout a hanging call would keep a failed test from ending.
+        timeout = {"client_timeout": TIMEOUT_S} if protocol == "grpc" else {}
         headers = self.headers | (headers or {})
-        result = client.infer(avatar, inputs, outputs=wanted, headers=headers, **limit)
+        result = client.infer(avatar, inputs, outputs=requested, headers=headers, **timeout)
         return np.asarray(result.as_numpy(output))
 
     def https(
@@ -76,7 +77,7 @@ class Caller:
         body: bytes | None = None,
         headers: dict[str, str] | None = None,
     ) -> tuple[int, bytes]:
-        """Status and body of one plain request."""
+        """Return status and body of one plain request."""
         context = ssl.create_default_context(cafile=str(self._ca))
         if self._certificate is not None:
             context.load_cert_chain(str(self._certificate))
@@ -84,13 +85,21 @@ class Caller:
         connection = http.client.HTTPSConnection(host, int(port), context=context, timeout=30)
         try:
             connection.request(method, path, body, self.headers | (headers or {}))
-            answer = connection.getresponse()
-            return answer.status, answer.read()
+            response = connection.getresponse()
+            return response.status, response.read()
         finally:
             connection.close()
 
     def grpc_status(self, method: str, message: bytes = b"") -> grpc.StatusCode:
-        """Status code of one unary call of inference.GRPCInferenceService, the message as it is."""
+        """Return the status code of one unary call of inference.GRPCInferenceService.
+
+        Args:
+            message: the serialized request, sent unchanged.
+        """
+        return self.grpc_call(method, message)[0]
+
+    def grpc_call(self, method: str, message: bytes = b"") -> tuple[grpc.StatusCode, str]:
+        """Return status code and details of one unary call; the message is sent unchanged."""
         pem = None if self._certificate is None else self._certificate.read_bytes()
         credentials = grpc.ssl_channel_credentials(self._ca.read_bytes(), pem, pem)
         metadata = list(self.headers.items())
@@ -99,10 +108,10 @@ class Caller:
             try:
                 call(message, metadata=metadata, timeout=30)
             except grpc.RpcError as e:
-                code: grpc.StatusCode = e.code()
-                return code
-            return grpc.StatusCode.OK
+                return e.code(), e.details() or ""
+            return grpc.StatusCode.OK, ""
 
     def close(self) -> None:
+        """Close both connections."""
         self.grpc.close()
         self.http.close()

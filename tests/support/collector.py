@@ -1,4 +1,4 @@
-"""A receiver of traces, as a collector has one: OTLP over HTTP, in JSON, which is what Triton sends."""
+"""A trace collector: OTLP over HTTP in JSON, which is the encoding that Triton sends."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Span:
 
 
 class Collector:
-    """Listens on loopback until closed.
+    """A receiver that listens on loopback until it is closed.
 
     Attributes:
-        url: for an exporter.
-        spans: what came.
+        url: the URL for an exporter.
+        spans: the spans received so far.
     """
 
     def __init__(self) -> None:
@@ -57,9 +57,11 @@ class Collector:
         self._thread.start()
 
     def trace(self, trace_id: str) -> list[Span]:
+        """Return the spans of one trace that have arrived."""
         return [span for span in self.spans if span.trace == trace_id]
 
     def close(self) -> None:
+        """Stop listening."""
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
@@ -72,8 +74,8 @@ def _spans(request: dict[str, Any]) -> list[Span]:
             id=span["spanId"],
             parent=span.get("parentSpanId", ""),
             name=span["name"],
-            service=_texts(resource["resource"])["service.name"],
-            attributes=_texts(span),
+            service=_text_attributes(resource["resource"])["service.name"],
+            attributes=_text_attributes(span),
             begin=int(span["startTimeUnixNano"]),
             end=int(span["endTimeUnixNano"]),
         )
@@ -83,7 +85,6 @@ def _spans(request: dict[str, Any]) -> list[Span]:
     ]
 
 
-def _texts(holder: dict[str, Any]) -> dict[str, str]:
-    """Its attributes that are text."""
-    values = {a["key"]: a["value"].get("stringValue") for a in holder.get("attributes", [])}
+def _text_attributes(item: dict[str, Any]) -> dict[str, str]:
+    values = {a["key"]: a["value"].get("stringValue") for a in item.get("attributes", [])}
     return {key: value for key, value in values.items() if value is not None}
