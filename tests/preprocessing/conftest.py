@@ -15,6 +15,7 @@ import pytest
 
 from lipsync_benchmarks import random_weights
 from lipsync_preprocessing import networks
+from lipsync_preprocessing.avatar import add_avatar
 from support.toy_datasets import MODEL_REPOSITORY, make_raw
 
 Array = npt.NDArray[Any]
@@ -75,6 +76,23 @@ def encoder_file(tmp_path_factory: pytest.TempPathFactory, encoder_state: Any) -
     return path
 
 
+@pytest.fixture(scope="session")
+def with_anna(
+    tmp_path_factory: pytest.TempPathFactory, generator_file: Path, encoder_file: Path
+) -> Path:
+    """The model repository with the avatar `anna`, imported once: to be copied, not to be changed."""
+    root = tmp_path_factory.mktemp("anna")
+    repository = copy_repository(root / "models")
+    add_avatar(repository, "anna", make_raw(root / "dataset"), generator_file, encoder_file)
+    return repository
+
+
+@pytest.fixture
+def anna(with_anna: Path, tmp_path: Path) -> Path:
+    """A model repository of the test's own with the avatar `anna`."""
+    return shutil.copytree(with_anna, tmp_path / "models")
+
+
 @pytest.fixture
 def raw_dataset(tmp_path: Path) -> Path:
     return make_raw(tmp_path / "dataset")
@@ -83,9 +101,19 @@ def raw_dataset(tmp_path: Path) -> Path:
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
     """The project's model repository as it is after a clone, with nothing built."""
-    ignore = shutil.ignore_patterns("*.onnx", "*.npz", "__pycache__")
-    names = ["mel", "audio_encoder", "audio_window", "demo", "demo_generator", "demo_compositor"]
-    for name in names:
-        source = MODEL_REPOSITORY / name
-        shutil.copytree(source, tmp_path / "models" / name, ignore=ignore)
-    return tmp_path / "models"
+    return copy_repository(tmp_path / "models")
+
+
+def copy_repository(target: Path) -> Path:
+    """Copy what an avatar is made from, without what is built."""
+    ignore = shutil.ignore_patterns("*.onnx", "*.npz", "built-from", "__pycache__")
+    for name in (
+        "mel",
+        "audio_encoder",
+        "audio_window",
+        "demo",
+        "demo_generator",
+        "demo_compositor",
+    ):
+        shutil.copytree(MODEL_REPOSITORY / name, target / name, ignore=ignore)
+    return target

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import tritonclient.http
 import yaml
 from click.testing import CliRunner, Result
 from google.protobuf import text_format
@@ -34,12 +35,6 @@ SERVER = str(Path(sys.executable).with_name("lipsync-server"))
 HAS_GPU = Path("/proc/driver/nvidia/version").exists()
 HAS_BF16 = bool(re.search("avx512_bf16|amx_bf16", Path("/proc/cpuinfo").read_text()))
 GPU, CPU = ModelInstanceGroup.KIND_GPU, ModelInstanceGroup.KIND_CPU
-
-
-@pytest.fixture
-def anna(repository: Path, raw_dataset: Path, generator_file: Path, encoder_file: Path) -> Path:
-    add_avatar(repository, "anna", raw_dataset, generator_file, encoder_file)
-    return repository
 
 
 def encoder_of(repository: Path, name: str = "anna") -> str:
@@ -210,28 +205,26 @@ def test_wrong_usage_and_failures(anna: Path) -> None:
     assert profile_files(anna) == {}
 
 
-def test_a_server_runs_the_profile(anna: Path) -> None:
-    """One repository, two servers: as usual, and with the profile."""
-    import tritonclient.http
-
+def test_a_server_runs_the_profile(anna: Path, server: Server) -> None:
+    """And the session's server, which has no profile, runs the usual config."""
     write_profile(anna, "anna", "onnxruntime", Settings(threads=2, compositors=2))
 
-    def seen(profile: str | None) -> tuple[str, int]:
-        models = ["anna_generator", "anna_compositor"]
-        with Server(anna, models=models, profile=profile) as server:
-            client = tritonclient.http.InferenceServerClient(server.http_url.split("//")[1])
-            (group,) = client.get_model_config("anna_compositor")["instance_group"]
-            client.close()
-            return server.engines()["anna_generator"], group["count"]
+    def compositors(one: Server, model: str) -> int:
+        client = tritonclient.http.InferenceServerClient(one.http_url.split("//")[1])
+        (group,) = client.get_model_config(model)["instance_group"]
+        client.close()
+        return int(group["count"])
 
-    engine, compositors = seen("onnxruntime")
+    models = ["anna_generator", "anna_compositor"]
+    with Server(anna, models=models, profile="onnxruntime") as tuned:
+        assert compositors(tuned, "anna_compositor") == 2
+        engine = tuned.engines()["anna_generator"]
     assert re.fullmatch(r"ONNX Runtime [\d.]+, CPUExecutionProvider, \d+ x 2 threads", engine)
-    assert compositors == 2
-    engine, compositors = seen(None)
-    assert engine.endswith(" x 1 threads")
-    assert compositors == 1
+    assert compositors(server, "toy_compositor") == 1
+    assert server.engines()["toy_generator"].endswith(" x 1 threads")
 
 
+@pytest.mark.server
 @pytest.mark.skipif(HAS_GPU, reason=HARDWARE + "this machine has a GPU")
 def test_a_gpu_profile_without_a_gpu_is_refused(anna: Path) -> None:
     done(anna, "tune", "anna", "--profile", "cuda")
@@ -263,6 +256,7 @@ def test_what_an_avatar_loads_is_read_as_triton_reads_it(anna: Path) -> None:
     assert set(loaded_models(anna, None)) == {p.parent.name for p in anna.glob("*/config.pbtxt")}
 
 
+@pytest.mark.server
 def test_the_command_says_what_runs_and_that_a_gpu_lies_idle(anna: Path, tmp_path: Path) -> None:
     tool = tmp_path / "bin/nvidia-smi"
     tool.parent.mkdir()
@@ -290,6 +284,7 @@ def test_the_command_says_what_runs_and_that_a_gpu_lies_idle(anna: Path, tmp_pat
         process.communicate(timeout=30)
 
 
+@pytest.mark.server
 @pytest.mark.skipif(not HAS_BF16, reason=HARDWARE + "this CPU does not multiply bf16")
 def test_bf16_below_the_floor_is_refused(anna: Path) -> None:
     arguments = ("tune", "anna", "--profile", "openvino-bf16", "--seconds", "0.5")
@@ -304,6 +299,7 @@ def test_bf16_below_the_floor_is_refused(anna: Path) -> None:
     assert profile_files(anna) == {}
 
 
+@pytest.mark.server
 def test_tune_measures_and_writes_what_it_measured(
     anna: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -344,6 +340,7 @@ def test_the_deployments_ask_for_profiles_there_are() -> None:
     assert argument.removeprefix("--model-config-name=") in PROFILES
 
 
+@pytest.mark.server
 @pytest.mark.soak
 @pytest.mark.timeout(900)
 def test_auto_takes_the_fastest_exact_one(anna: Path) -> None:

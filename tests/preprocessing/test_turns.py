@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pytest
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
@@ -21,6 +22,7 @@ from support.triton_calls import Triton
 GENERATORS = ("anna_generator", "berta_generator")
 
 
+@pytest.mark.server
 def test_generators_take_turns_where_triton_is_told_to(
     repository: Path, raw_dataset: Path, generator_file: Path, encoder_file: Path, tmp_path: Path
 ) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +13,15 @@ import psutil
 from lipsync_embedded import Server
 
 Key = tuple[Path, tuple[tuple[str, Any], ...]]
-_ENDED = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
-_NOT_RUNNING = (*_ENDED, psutil.STATUS_STOPPED)
+_HARMED = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD, psutil.STATUS_STOPPED)
 
 
 class ServerPool:
     """Running servers by repository and options.
 
     A server takes up to 6 s of CPU time to start, so a test asks the pool for one instead of starting its
-    own. The test may do anything to it: a server that was killed, stopped or deprived of a process is
-    replaced when it is next asked for.
+    own. The test may do anything to it: a server that was killed, stopped, deprived of a process or left
+    with other models is replaced when it is next asked for.
 
     Args:
         limit: servers that run at once, and so the most that a test can use at once. The server that was not
@@ -28,45 +30,54 @@ class ServerPool:
 
     def __init__(self, limit: int = 3) -> None:
         self._limit = limit
-        self._servers: dict[Key, tuple[Server, set[int]]] = {}
+        self._servers: dict[Key, tuple[Server, set[str]]] = {}
 
     def get(self, repository: Path, **options: Any) -> Server:
         """Return a ready server with these options of `Server`; its ports are free ones."""
         key = (repository.resolve(), tuple(sorted((k, _frozen(v)) for k, v in options.items())))
-        server, pids = self._servers.pop(key, (None, set()))
-        if server is not None and running_processes(server) != pids:
+        server, models = self._servers.pop(key, (None, set()))
+        if server is not None and not (is_whole(server) and ready_models(server) == models):
             end_server(server)
             server = None
         if server is None:
             while len(self._servers) >= self._limit:
-                self._servers.pop(next(iter(self._servers)))[0].stop()
+                end_server(self._servers.pop(next(iter(self._servers)))[0])
             server = Server(repository, **options)
             server.start()
-            pids = running_processes(server)
-        self._servers[key] = server, pids  # at the end: used last
+            models = ready_models(server)
+        self._servers[key] = server, models  # at the end: used last
         return server
 
     def close(self) -> None:
         """Stop every server."""
-        for server, pids in self._servers.values():
-            if running_processes(server) == pids:
-                server.stop()
-            else:
-                end_server(server)
+        for server, _ in self._servers.values():
+            end_server(server)
         self._servers.clear()
 
 
-def running_processes(server: Server) -> set[int]:
-    """Return the ids of a server's processes that run: tritonserver and its Python models."""
+def is_whole(server: Server) -> bool:
+    """Return whether tritonserver and its Python models run."""
     if server.poll() is not None or server.pid is None:
-        return set()
+        return False
     children = psutil.Process(server.pid).children(recursive=True)
-    return {child.pid for child in children if child.status() not in _NOT_RUNNING}
+    return bool(children) and all(child.status() not in _HARMED for child in children)
+
+
+def ready_models(server: Server) -> set[str]:
+    """Return the names of the models that are ready; nothing where the list is behind a key."""
+    request = urllib.request.Request(f"{server.http_url}/v2/repository/index", b"{}")
+    try:
+        with urllib.request.urlopen(request, timeout=60) as response:
+            index = json.load(response)
+    except urllib.error.HTTPError as error:
+        error.close()
+        return set()
+    return {entry["name"] for entry in index if entry.get("state") == "READY"}
 
 
 def end_server(server: Server) -> None:
-    """Kill tritonserver and clean up: with a process missing it would take long to end by itself."""
-    if server.pid is not None and server.poll() is None:
+    """Stop a server; kill it if it was harmed, because it would take long to end by itself."""
+    if server.pid is not None and not is_whole(server) and server.poll() is None:
         for process in psutil.Process(server.pid).children():
             process.kill()
     server.stop()
