@@ -1,9 +1,11 @@
 """Client of the lip-sync service on Triton: speech in, a talking avatar out."""
 
+from . import protocol
 from ._avatar import Avatar
 from ._blocking_client import LipSyncClient
 from ._client import AsyncLipSyncClient
 from ._errors import (
+    ClientClosed,
     Incompatible,
     InputError,
     LipSyncError,
@@ -17,6 +19,7 @@ from ._errors import (
     ServerTimeout,
     UnknownAvatar,
     Unreachable,
+    UnsupportedProcess,
 )
 from ._live.blocking import BlockingLiveSession
 from ._live.report import LiveReport
@@ -24,12 +27,14 @@ from ._live.session import LiveFrame, LiveOptions, LiveSession
 from ._output.formats import FormatError, OutputFormat
 from ._output.to_file import RenderSummary
 from ._render import Chunk, RenderOptions
+from ._transports.errors import to_error
 
 __all__ = [
     "AsyncLipSyncClient",
     "Avatar",
     "BlockingLiveSession",
     "Chunk",
+    "ClientClosed",
     "FormatError",
     "Incompatible",
     "InputError",
@@ -52,4 +57,7 @@ __all__ = [
     "ServerTimeout",
     "UnknownAvatar",
     "Unreachable",
+    "UnsupportedProcess",
+    "protocol",
+    "to_error",
 ]

@@ -1,22 +1,23 @@
-"""What the server says of an avatar, before any audio is sent."""
+"""What a server publishes about an avatar, read before any audio is sent."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from . import protocol as timeline
+from . import protocol
 from ._errors import Incompatible, UnknownAvatar
 
 API = "1"
-# What this client's index arithmetic takes for granted.
-_ASSUMED = {
+# The values that this client's arithmetic is made for.
+_EXPECTED = {
     "lipsync_api": API,
-    "fps": str(timeline.FPS),
-    "sample_rate": str(timeline.SAMPLE_RATE),
-    "mel_hop": str(timeline.HOP),
-    "mel_fft": str(2 * timeline.HALF_FFT),
-    "mel_window": str(timeline.WINDOW),
+    "fps": str(protocol.FPS),
+    "sample_rate": str(protocol.SAMPLE_RATE),
+    "mel_hop": str(protocol.HOP),
+    "mel_fft": str(2 * protocol.HALF_FFT),
+    "mel_window": str(protocol.WINDOW),
 }
 
 
@@ -25,10 +26,10 @@ class Avatar:
     """An avatar of a server.
 
     Attributes:
-        name: of the Triton model.
-        width, height: of its video, pixels.
-        frames: in its own loop, before it turns back.
-        max_frames: frames one request may ask for.
+        name: of its Triton model.
+        width, height: of its video, in pixels.
+        frames: number of frames in its loop, which is played forwards and backwards.
+        max_frames: number of frames that one request may ask for.
     """
 
     name: str
@@ -38,18 +39,21 @@ class Avatar:
     max_frames: int
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Avatar:
-        """Read a model's config.
+    def from_config(cls, config: Mapping[str, Any]) -> Avatar:
+        """Return the avatar that a model's config describes.
+
+        Args:
+            config: Triton's, as a JSON object.
 
         Raises:
             UnknownAvatar: the model is not an avatar.
             Incompatible: the server counts frames or samples in another way than this client.
         """
         name = str(config["name"])
-        parameters = {k: v.get("string_value", "") for k, v in config.get("parameters", {}).items()}
-        if "lipsync_api" not in parameters:
+        if not is_avatar(config):
             raise UnknownAvatar(f"{name} is a model of the server, but not an avatar")
-        for key, expected in _ASSUMED.items():
+        parameters = {k: v.get("string_value", "") for k, v in config["parameters"].items()}
+        for key, expected in _EXPECTED.items():
             if parameters.get(key) != expected:
                 raise Incompatible(
                     f"avatar {name}: this client expects {key} {expected}, the server has"
@@ -64,5 +68,6 @@ class Avatar:
         )
 
 
-def is_avatar(config: dict[str, Any]) -> bool:
+def is_avatar(config: Mapping[str, Any]) -> bool:
+    """Return True if a model's config is that of an avatar."""
     return "lipsync_api" in config.get("parameters", {})

@@ -1,18 +1,19 @@
-"""The library for callers without an event loop."""
+"""The client for callers without an event loop."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import threading
+import weakref
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from anyio.from_thread import BlockingPortal, start_blocking_portal
-
 from ._avatar import Avatar
-from ._blocking import each
+from ._blocking import EventLoopThread, iterate
 from ._client import AsyncLipSyncClient
+from ._errors import ClientClosed
 from ._live.blocking import BlockingLiveSession
 from ._live.session import LiveOptions
 from ._output.formats import OutputFormat
@@ -21,7 +22,11 @@ from ._render import Chunk, RenderOptions
 
 
 class LipSyncClient:
-    """AsyncLipSyncClient for callers without an event loop; the methods are the same.
+    """AsyncLipSyncClient for callers without an event loop.
+
+    The arguments and the methods are the same, but for `close`, which is `aclose` there. Any number of
+    threads can share a client. It connects when it is first used; without `with` and without `close` it is
+    closed when it is garbage, and at the end of the process.
 
     Example:
         with LipSyncClient("grpc://127.0.0.1:8001") as client:
@@ -44,15 +49,21 @@ class LipSyncClient:
             reconnect_timeout_s=reconnect_timeout_s,
             headers=headers,
         )
+        self._lock = threading.Lock()
+        self._thread: EventLoopThread | None = None
+        self._closed = False
+
+    def _open(self) -> EventLoopThread:
+        with self._lock:
+            if self._closed:
+                raise ClientClosed("the client was closed: make a new one")
+            if self._thread is None:
+                self._thread = EventLoopThread()
+                self._finalizer = weakref.finalize(self, self._thread.close, self._async.aclose)
+            return self._thread
 
     def __enter__(self) -> LipSyncClient:
-        self._context = start_blocking_portal()
-        self._portal: BlockingPortal = self._context.__enter__()
-        try:
-            self._portal.call(self._async.__aenter__)
-        except BaseException:
-            self._context.__exit__(None, None, None)
-            raise
+        self._open().call(self._async.__aenter__)
         return self
 
     def __exit__(
@@ -61,32 +72,36 @@ class LipSyncClient:
         value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        try:
-            self._portal.call(self._async.__aexit__, None, None, None)
-        finally:
-            self._context.__exit__(None, None, None)
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections; calls of other threads that are in flight end with ClientClosed."""
+        with self._lock:
+            self._closed = True
+        if self._thread is not None:
+            self._finalizer()
 
     def avatar(self, name: str) -> Avatar:
-        return self._portal.call(self._async.avatar, name)
+        return self._open().call(self._async.avatar, name)
 
     def avatars(self) -> list[Avatar]:
-        return self._portal.call(self._async.avatars)
+        return self._open().call(self._async.avatars)
 
     def health(self) -> dict[str, bool]:
-        return self._portal.call(self._async.health)
+        return self._open().call(self._async.health)
 
     def info(self) -> dict[str, Any]:
-        return self._portal.call(self._async.info)
+        return self._open().call(self._async.info)
 
     def render(
         self, audio: str | Path, avatar: str, options: RenderOptions | None = None
-    ) -> Iterator[Chunk]:
-        return each(self._portal, self._async.render(audio, avatar, options))
+    ) -> Generator[Chunk, None, None]:
+        yield from iterate(self._open(), self._async.render(audio, avatar, options))
 
     def stream(
         self, audio: str | Path, avatar: str, options: RenderOptions | None = None
-    ) -> Iterator[Chunk]:
-        return each(self._portal, self._async.stream(audio, avatar, options))
+    ) -> Generator[Chunk, None, None]:
+        yield from iterate(self._open(), self._async.stream(audio, avatar, options))
 
     @contextmanager
     def live(
@@ -95,10 +110,13 @@ class LipSyncClient:
         options: RenderOptions | None = None,
         live_options: LiveOptions | None = None,
     ) -> Iterator[BlockingLiveSession]:
-        with self._portal.wrap_async_context_manager(
-            self._async.live(avatar, options, live_options)
-        ) as session:
-            yield BlockingLiveSession(session, self._portal)
+        thread = self._open()
+        session = self._async.live(avatar, options, live_options)
+        entered = thread.call(session.__aenter__)
+        try:
+            yield BlockingLiveSession(entered, thread)
+        finally:
+            thread.call(session.__aexit__, None, None, None)
 
     def render_to_file(
         self,
@@ -112,7 +130,7 @@ class LipSyncClient:
         resume: bool = False,
         progress: Progress | None = None,
     ) -> RenderSummary:
-        async def call() -> RenderSummary:
+        async def render() -> RenderSummary:
             return await self._async.render_to_file(
                 audio,
                 output,
@@ -124,4 +142,4 @@ class LipSyncClient:
                 progress=progress,
             )
 
-        return self._portal.call(call)
+        return self._open().call(render)

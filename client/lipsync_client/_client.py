@@ -1,8 +1,10 @@
-"""The library, for asyncio."""
+"""The client for asyncio."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+import asyncio
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -10,29 +12,39 @@ from typing import Any
 
 from ._audio import AudioFile, ClipWindow
 from ._avatar import Avatar, is_avatar
-from ._errors import ServerError
-from ._health import health_of
+from ._errors import ClientClosed, InputError, ServerError
+from ._health import server_health
 from ._live.session import LiveOptions, LiveSession
-from ._output.formats import OutputFormat
+from ._output.formats import FormatError, OutputFormat
 from ._output.to_file import Progress, RenderSummary, check_target, render_to_file
+from ._process import check_owner
 from ._render import Chunk, RenderOptions, render
 from ._stream import stream
-from ._transports.replicas import connect_all
-from ._transports.triton import Credentials
+from ._transports.addresses import parse_urls
+from ._transports.connect import connect
+from ._transports.replicas import Replicas
+from ._transports.request import Credentials
 
 
 class AsyncLipSyncClient:
     """A client of a lip-sync server, or of several.
 
+    It connects when it is first used, or when an `async with` block begins, and belongs to the event loop in
+    which it does.
+
     Args:
-        url: grpc://HOST:PORT or http://HOST:PORT, grpcs:// or https:// with TLS. Several with commas
-            between, or one whose name has several addresses: requests go where the least is under way,
-            and are asked again elsewhere when a server is lost, hangs or is full.
+        url: grpc://HOST:PORT or http://HOST:PORT, grpcs:// or https:// with TLS. Several URLs with commas
+            between them, or a name with several IP addresses, are several servers: each request goes to the
+            one with the fewest requests in flight, and to another if that one is lost, hangs or is full.
         token: for a gateway that asks for one.
-        ca_file: PEM of who signed its certificate, if not one this machine trusts.
+        ca_file: PEM of the authority that signed the gateway's certificate; None for those that this machine
+            trusts.
         reconnect_timeout_s: longest wait for a server to come back when all are lost during a render.
-        headers: called for each request for frames; what it gives goes along as HTTP headers or gRPC
-            metadata, such as W3C's traceparent (OpenTelemetry's `inject` makes one).
+        headers: called for each request for frames; the HTTP headers or gRPC metadata that it returns are
+            sent with the request, such as W3C's traceparent (OpenTelemetry's `inject` makes one).
+
+    Raises:
+        InputError: a URL of another form, a token that cannot be sent, or a CA file that does not exist.
 
     Example:
         async with AsyncLipSyncClient("grpc://127.0.0.1:8001") as client:
@@ -48,12 +60,33 @@ class AsyncLipSyncClient:
         reconnect_timeout_s: float = 5.0,
         headers: Callable[[], Mapping[str, str]] | None = None,
     ) -> None:
-        self._url, self._reconnect_timeout_s = url, reconnect_timeout_s
-        self._access = Credentials(token, ca_file, more=headers)
-        self._transport: Any = None
+        self._addresses = parse_urls(url)
+        self._credentials = Credentials(token, ca_file, extra_headers=headers)
+        self._reconnect_timeout_s = reconnect_timeout_s
+        self._opened: tuple[Replicas, asyncio.AbstractEventLoop, int] | None = None
+        self._closed = False
+
+    async def _open(self) -> Replicas:
+        """Return the backend, connected in this event loop."""
+        if self._closed:
+            raise ClientClosed("the client was closed: make a new one")
+        loop = asyncio.get_running_loop()
+        if self._opened is not None:
+            backend, owner, pid = self._opened
+            check_owner(pid)
+            if owner is loop:
+                return backend
+            if not owner.is_closed():
+                raise InputError("the client is used in another event loop: make one in each loop")
+        backend = await connect(self._addresses, self._credentials, self._reconnect_timeout_s)
+        if self._opened is not None and self._opened[1] is loop:  # by another task, meanwhile
+            await backend.close()
+            return self._opened[0]
+        self._opened = backend, loop, os.getpid()
+        return backend
 
     async def __aenter__(self) -> AsyncLipSyncClient:
-        self._transport = await connect_all(self._url, self._access, self._reconnect_timeout_s)
+        await self._open()
         return self
 
     async def __aexit__(
@@ -62,32 +95,50 @@ class AsyncLipSyncClient:
         value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self._transport.close()
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections; calls that are in flight end with ClientClosed."""
+        self._closed = True
+        if self._opened is not None:
+            await self._opened[0].close()
+            self._opened = None
 
     async def avatar(self, name: str) -> Avatar:
-        """What the server says of an avatar."""
-        return Avatar.from_config(await self._transport.config(name))
+        """Return what the server publishes about an avatar.
+
+        Raises:
+            UnknownAvatar: the server has no such avatar, or the model is not an avatar.
+            Incompatible: the server is of another version.
+        """
+        return Avatar.from_config(await (await self._open()).config(name))
 
     async def avatars(self) -> list[Avatar]:
-        """The avatars that are ready on the server."""
+        """Return the avatars that are ready on the server, sorted by name."""
+        backend = await self._open()
         found = []
-        for entry in await self._transport.index():
+        for entry in await backend.index():
             if entry.get("state") == "READY":
-                config = await self._transport.config(entry["name"])
+                config = await backend.config(entry["name"])
                 if is_avatar(config):
                     found.append(Avatar.from_config(config))
         return sorted(found, key=lambda avatar: avatar.name)
 
     async def health(self) -> dict[str, bool]:
-        """Readiness of each model by name, or by "URL name" where there are several servers.
+        """Return the readiness of each model by name, or by "URL name" if there are several servers.
 
-        Triton goes on calling a model ready whose process has died: so each avatar is asked for a frame.
+        Triton reports a model as ready after its process has died, so each avatar is asked for a frame.
+
+        Raises:
+            ServerError: the only server does not respond. Of several, one that does not respond is
+                "URL server": False.
         """
-        several = len(self._transport.transports) > 1
+        backend = await self._open()
+        several = len(backend.transports) > 1
         found: dict[str, bool] = {}
-        for transport in self._transport.transports:
+        for transport in backend.transports:
             try:
-                states = await health_of(transport)
+                states = await server_health(transport)
             except ServerError:
                 if not several:
                     raise
@@ -97,26 +148,30 @@ class AsyncLipSyncClient:
         return found
 
     async def info(self) -> dict[str, Any]:
-        """Triton's own name, version and extensions."""
-        return dict(await self._transport.metadata())
+        """Return Triton's own name, version and extensions."""
+        return await (await self._open()).metadata()
 
     async def render(
         self, audio: str | Path, avatar: str, options: RenderOptions | None = None
-    ) -> AsyncIterator[Chunk]:
-        """Chunks of frames, in order, as they are made.
+    ) -> AsyncGenerator[Chunk, None]:
+        """Yield the frames of a clip in chunks, in order, as they are made.
 
         Args:
             audio: any audio or video file.
             avatar: name of the avatar.
-            options: what to make and how; H.264 by default.
+            options: H.264 by default.
+
+        Raises:
+            LipSyncError: the clip cannot be read, or a request failed.
         """
+        backend = await self._open()
         source = AudioFile(audio)
         try:
-            about = await self.avatar(avatar)
-            chunks = render(
-                self._transport, about, ClipWindow(source.blocks()), options or RenderOptions()
-            )
-            async with aclosing(chunks):  # type: ignore[type-var]
+            description = await self.avatar(avatar)
+            clip = ClipWindow(source.blocks())
+            async with aclosing(
+                render(backend, description, clip, options or RenderOptions())
+            ) as chunks:
                 async for chunk in chunks:
                     yield chunk
         finally:
@@ -124,27 +179,29 @@ class AsyncLipSyncClient:
 
     async def stream(
         self, audio: str | Path, avatar: str, options: RenderOptions | None = None
-    ) -> AsyncIterator[Chunk]:
-        """The frames of `render`, from one call: the server cuts the clip, and answers as it goes.
+    ) -> AsyncGenerator[Chunk, None]:
+        """Yield the frames of `render`, made in one call: the server cuts the clip.
 
-        For clips of minutes: the whole sound is decoded into memory and sent at once, 64 kB a second of it.
-        `render` is for long ones, goes over HTTP too, and survives a server that is lost midway. Leaving
-        the iterator early ends the work at the server.
+        This is for clips of minutes: the whole audio is decoded into memory and sent at once, 64 kB for each
+        second. `render` is for longer ones, works over HTTP too, and survives the loss of a server.
+        Closing the iterator early ends the work at the server.
 
         Args:
             audio: any audio or video file.
             avatar: name of the avatar.
-            options: what to make; `chunk` and `in_flight` are the server's own, `timeout_s` is the
+            options: `chunk` and `in_flight` do not count here, the server has its own; `timeout_s` is the
                 longest wait for the next chunk.
 
         Raises:
-            InputError: the server is asked over HTTP.
+            InputError: all URLs are HTTP's, or the clip is too long for one call.
+            LipSyncError: the clip cannot be read, or the call failed.
         """
-        self._transport.check_streams()
-        chunks = stream(
-            self._transport, await self.avatar(avatar), audio, options or RenderOptions()
-        )
-        async with aclosing(chunks):  # type: ignore[type-var]
+        backend = await self._open()
+        backend.check_streams()
+        description = await self.avatar(avatar)
+        async with aclosing(
+            stream(backend, description, audio, options or RenderOptions())
+        ) as chunks:
             async for chunk in chunks:
                 yield chunk
 
@@ -155,11 +212,11 @@ class AsyncLipSyncClient:
         options: RenderOptions | None = None,
         live_options: LiveOptions | None = None,
     ) -> AsyncIterator[LiveSession]:
-        """A session that takes sound as it comes.
+        """Open a session that takes audio as it comes.
 
         Args:
             avatar: name of the avatar.
-            options: output, loop_offset and encoder_options count; H.264 by default.
+            options: `output`, `loop_offset` and `encoder_options` count; H.264 by default.
             live_options: the audio's rate and channels, and how latency is spent.
 
         Example:
@@ -168,9 +225,10 @@ class AsyncLipSyncClient:
                 async for frame in session:
                     show(frame.video, frame.audio)
         """
-        about = await self.avatar(avatar)
+        backend = await self._open()
+        description = await self.avatar(avatar)
         async with LiveSession(
-            self._transport, about, options or RenderOptions(), live_options or LiveOptions()
+            backend, description, options or RenderOptions(), live_options or LiveOptions()
         ) as session:
             yield session
 
@@ -186,27 +244,36 @@ class AsyncLipSyncClient:
         resume: bool = False,
         progress: Progress | None = None,
     ) -> RenderSummary:
-        """Render to a video with sound, to a preview without, to pictures or to raw frames.
+        """Render to a video with audio, to a silent preview, to a folder of images or to raw frames.
 
         Args:
             audio: any audio or video file.
-            output: the file, or the folder; it appears only when it is complete. "-" is standard
-                output.
+            output: the file or folder, which appears when it is complete; "-" is standard output.
             avatar: name of the avatar.
-            options: how; what to ask for follows from `output`.
-            output_format: what to write; follows from the file's suffix if it is not given.
+            options: how to render; `output` follows from the output format and is best left out.
+            output_format: what to write; follows from the file's suffix if it is left out.
             force: replace what is there.
-            resume: keep each chunk in a folder beside the file until the file is complete, and begin
-                with those an earlier try left there.
+            resume: keep each chunk in a folder beside the file until the file is complete, and begin with
+                those that an earlier try left there.
             progress: called after each chunk.
+
+        Raises:
+            FormatError: the output format does not go with the path or the options.
+            LipSyncError: the clip cannot be read, a request failed, or the result cannot be written.
         """
         path, options = Path(output), options or RenderOptions()
         output_format = output_format or OutputFormat(OutputFormat.name_for(path))
+        if options.output not in (None, output_format.kind.asks):
+            raise FormatError(
+                f"{output_format.name} is made from {output_format.kind.asks}, but the options ask for"
+                f" {options.output}: leave output out"
+            )
         check_target(path, output_format, options, force=force, resume=resume)
-        about = await self.avatar(avatar)
+        backend = await self._open()
+        description = await self.avatar(avatar)
         return await render_to_file(
-            self._transport,
-            about,
+            backend,
+            description,
             audio,
             path,
             output_format,

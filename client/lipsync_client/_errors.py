@@ -1,25 +1,28 @@
 """What can go wrong, as a tree.
 
 LipSyncError
-├── InputError          the caller's audio, path or option
-├── OutputError         the result cannot be written
-│   └── PipeClosed      whoever read it has left
-├── ServerError
-│   ├── Unreachable     nobody answers at the URL
-│   ├── ServerLost      it answered before, and stopped
-│   ├── ServerTimeout   no answer within the deadline
-│   ├── Overloaded      it refuses more work for now
-│   ├── NotAllowed      its gateway lets nobody in without a token, or does not do this for callers
-│   ├── UnknownAvatar   it serves no such avatar
-│   └── Rejected        it refused the request; the message says why
-└── Incompatible        the server speaks another protocol than this client
+├── InputError              the caller's audio, path or option cannot be used
+│   └── FormatError         an output format that does not exist, or that does not fit the other options
+├── OutputError             the result cannot be written
+│   └── PipeClosed          the reader of the pipe has left
+├── ClientClosed            the client was closed before this call
+├── UnsupportedProcess      the client cannot work in this process: it was forked, or gevent patched it
+├── Incompatible            the server speaks another protocol than this client
+└── ServerError             the server failed, or could not be reached
+    ├── Unreachable         no server answers at the URL
+    ├── ServerLost          the server answered before, and stopped
+    ├── ServerTimeout       no response came in time
+    ├── Overloaded          the server refuses more work for now
+    ├── NotAllowed          the gateway refuses the caller: no token, a wrong one, or a call it does not allow
+    ├── UnknownAvatar       the server has no such avatar, or it is not ready
+    └── Rejected            the server refused the request; the message says why
 """
 
 from __future__ import annotations
 
 
 class LipSyncError(Exception):
-    """Base of everything this package raises on purpose."""
+    """Base of all errors that this package raises on purpose."""
 
 
 class InputError(LipSyncError):
@@ -31,7 +34,15 @@ class OutputError(LipSyncError):
 
 
 class PipeClosed(OutputError):
-    """Whoever read the result from a pipe has left."""
+    """The reader of the pipe has left."""
+
+
+class ClientClosed(LipSyncError):
+    """The client was closed before this call."""
+
+
+class UnsupportedProcess(LipSyncError):
+    """The client cannot work in this process: it was forked, or gevent has patched it."""
 
 
 class Incompatible(LipSyncError):
@@ -43,7 +54,7 @@ class ServerError(LipSyncError):
 
 
 class Unreachable(ServerError):
-    """Nobody answers at the URL."""
+    """No server answers at the URL."""
 
 
 class ServerLost(ServerError):
@@ -51,7 +62,7 @@ class ServerLost(ServerError):
 
 
 class ServerTimeout(ServerError):
-    """No answer within the deadline."""
+    """No response came in time."""
 
 
 class Overloaded(ServerError):
@@ -59,7 +70,7 @@ class Overloaded(ServerError):
 
 
 class NotAllowed(ServerError):
-    """The server's gateway refused the caller."""
+    """The gateway refuses the caller: no token, a wrong one, or a call that it does not allow."""
 
 
 class UnknownAvatar(ServerError):

@@ -1,4 +1,4 @@
-"""What a server is really able to do, whatever it says."""
+"""The health of a server, found by asking it for frames."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import numpy as np
 
 from ._avatar import Avatar, is_avatar
 from ._errors import ServerError, UnknownAvatar
-from ._transports.triton import Request, Tensor, Transport
+from ._transports.request import Request, Tensor, Transport
 from .protocol import SAMPLE_RATE
 
-_PROBE_S = 30.0
+_PROBE_TIMEOUT_S = 30.0
 _DEAD_STUB = re.compile(r"stub process '?(\w+?)(?:_\d+)*_\d+'? is not healthy", re.IGNORECASE)
 
 
-async def health_of(transport: Transport) -> dict[str, bool]:
-    """Readiness of each model of one server by name.
+async def server_health(transport: Transport) -> dict[str, bool]:
+    """Return the readiness of each model of one server by name.
 
-    Triton goes on calling a Python model ready whose process has died, so each avatar is asked for one frame
-    of silence, which passes through all the models it is made of.
+    Triton reports a Python model as ready after its process has died, so each avatar is asked for one frame
+    of silence, which passes through all the models that it is made of.
 
     Raises:
-        ServerError: the server does not answer at all.
+        ServerError: the server does not respond at all.
     """
     names = sorted({entry["name"] for entry in await transport.index()})
     states = {name: await transport.model_ready(name) for name in names}
@@ -32,7 +32,7 @@ async def health_of(transport: Transport) -> dict[str, bool]:
         try:
             config = await transport.config(name)
             if is_avatar(config):
-                await _one_frame(transport, Avatar.from_config(config))
+                await _request_one_frame(transport, Avatar.from_config(config))
         except UnknownAvatar:
             states[name] = False
         except ServerError as e:
@@ -43,9 +43,9 @@ async def health_of(transport: Transport) -> dict[str, bool]:
     return states
 
 
-async def _one_frame(transport: Transport, avatar: Avatar) -> None:
+async def _request_one_frame(transport: Transport, avatar: Avatar) -> None:
     inputs: dict[str, Tensor] = {
         "AUDIO": np.zeros(SAMPLE_RATE // 10, np.float32),
         "FRAME_COUNT": np.array([1], np.int64),
     }
-    await transport.infer(Request(avatar.name, inputs, "JPEG"), _PROBE_S)
+    await transport.infer(Request(avatar.name, inputs, "JPEG"), _PROBE_TIMEOUT_S)

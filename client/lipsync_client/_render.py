@@ -1,4 +1,4 @@
-"""The core: cut a clip into slices, keep several on their way, and give the frames back in order."""
+"""Rendering a clip: cut it into slices, keep several requests in flight, return the frames in order."""
 
 from __future__ import annotations
 
@@ -6,51 +6,77 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import protocol as timeline
+from . import protocol
 from ._audio import ClipWindow
 from ._avatar import Avatar
 from ._errors import InputError, ServerTimeout
-from ._transports.triton import Backend, Parameters, Request, Transport
+from ._transports.request import Backend, Output, Parameter, Parameters, Request, Transport
 
-FIRST_CHUNK = 8  # frames: the first picture should not wait for a whole chunk
+FIRST_CHUNK = 8  # frames: the first frames should not wait for a whole chunk
+_DEFAULT_OUTPUT: Output = "H264"
 
 
 @dataclass(frozen=True)
 class RenderOptions:
-    """How a clip is rendered.
+    """The options of a render.
 
     Attributes:
-        output: FRAMES, JPEG or H264.
-        chunk: frames a request; None for the most the server takes.
-        in_flight: requests under way at once, which bounds the memory; None for 3, and 2 more for each
+        output: "FRAMES", "JPEG" or "H264"; None for H264, or for what the output format of a file needs.
+        chunk: frames per request; None for the most that the server allows.
+        in_flight: requests in flight at once, which bounds the memory; None for 3, and 2 more for each
             further server.
-        loop_offset: frame of the avatar's own motion to begin with.
+        loop_offset: place in the avatar's loop to begin at, in frames.
         timeout_s: longest wait for one request, tries at other servers included.
         total_timeout_s: longest time for the whole clip; None for no limit.
-        encoder_options: the server's encoder options (crf, preset, jpeg_quality).
+        encoder_options: of the server: crf, preset, keyint, jpeg_quality; copied, and read-only from then on.
+
+    Raises:
+        InputError: an option is out of range.
     """
 
-    output: str = "H264"
+    output: Output | None = None
     chunk: int | None = None
     in_flight: int | None = None
     loop_offset: int = 0
     timeout_s: float = 120.0
     total_timeout_s: float | None = None
-    encoder_options: Parameters = field(default_factory=dict)
+    encoder_options: Mapping[str, Parameter] = field(default_factory=Parameters)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "encoder_options", Parameters(self.encoder_options))
+        outputs = get_args(Output)
+        if self.output is not None and self.output not in outputs:
+            raise InputError(f"output must be one of {', '.join(outputs)}, got {self.output!r}")
+        for name in ("chunk", "in_flight"):
+            number = getattr(self, name)
+            if number is not None and number < 1:
+                raise InputError(f"{name} must be 1 or more, got {number}")
+        for name in ("timeout_s", "total_timeout_s"):
+            seconds = getattr(self, name)
+            if seconds is not None and not 0 < seconds < math.inf:
+                raise InputError(f"{name} must be a number of seconds above 0, got {seconds}")
+
+    @property
+    def requested_output(self) -> Output:
+        """The output that requests ask for."""
+        return self.output or _DEFAULT_OUTPUT
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Frames start … start + len(frames) - 1.
+    """Consecutive frames of a clip.
 
-    `frames` is uint8 (n, H, W, 3) BGR for FRAMES, else an object array of n encoded frames (bytes).
+    Attributes:
+        start: number of the first one, from 0.
+        frames: uint8 (n, H, W, 3) BGR for the output FRAMES, else an object array of n encoded frames
+            (bytes).
     """
 
     start: int
@@ -58,54 +84,53 @@ class Chunk:
 
 
 class RenderBackend(Backend, Protocol):
-    """What a render needs of a server, or of several as one."""
+    """A backend that knows how many servers it stands for."""
 
     transports: list[Transport]
 
 
 async def render(
-    transport: RenderBackend, avatar: Avatar, clip: ClipWindow, options: RenderOptions
-) -> AsyncIterator[Chunk]:
-    """Chunks of a clip in order.
+    backend: RenderBackend, avatar: Avatar, clip: ClipWindow, options: RenderOptions
+) -> AsyncGenerator[Chunk, None]:
+    """Yield the chunks of a clip in order.
 
     Raises:
-        LipSyncError: of the reading or of any request; the others are given up.
+        LipSyncError: the clip cannot be read, or a request failed; the other requests are cancelled.
     """
     size = avatar.max_frames if options.chunk is None else options.chunk
-    if not 1 <= size <= avatar.max_frames:
+    if size > avatar.max_frames:
         raise InputError(
             f"a chunk must be 1 to {avatar.max_frames} frames, the server's limit; got {size}"
         )
-    in_flight = options.in_flight or 1 + 2 * len(transport.transports)
-    deadline = (
-        math.inf if options.total_timeout_s is None else time.monotonic() + options.total_timeout_s
-    )
+    in_flight = options.in_flight or 1 + 2 * len(backend.transports)
+    limit_s = math.inf if options.total_timeout_s is None else options.total_timeout_s
+    deadline = time.monotonic() + limit_s
     pending: deque[asyncio.Task[Chunk]] = deque()
-    at, count, ended = 0, min(size, FIRST_CHUNK), False
+    start, count, ended = 0, min(size, FIRST_CHUNK), False
     try:
         while True:
             while not ended and len(pending) < in_flight:
-                clip.read_to(timeline.live_end(at + count - 1))
+                clip.read_to(protocol.live_end(start + count - 1))
                 if clip.total is not None:
-                    count = min(count, timeline.frame_count(clip.total) - at)
+                    count = min(count, protocol.frame_count(clip.total) - start)
                     if count <= 0:
                         ended = True
                         break
-                request = _ask(transport, avatar, clip, options, at, count)
-                pending.append(asyncio.create_task(request))
-                await asyncio.sleep(0)  # let it go out before the next is cut
-                at, count = at + count, size
+                chunk = _request(backend, avatar, clip, options, start, count)
+                pending.append(asyncio.create_task(chunk))
+                await asyncio.sleep(0)  # send it before the next slice is cut
+                start, count = start + count, size
             if not pending:
                 return
-            yield await _within(pending.popleft(), deadline, options)
+            yield await _before(pending.popleft(), deadline, options)
     finally:
         for task in pending:
             task.cancel()
         await asyncio.gather(*pending, return_exceptions=True)
 
 
-async def _within(task: asyncio.Task[Chunk], deadline: float, options: RenderOptions) -> Chunk:
-    """The task's chunk, unless the time for the whole clip is over first."""
+async def _before(task: asyncio.Task[Chunk], deadline: float, options: RenderOptions) -> Chunk:
+    """Return the task's chunk, unless the time for the whole clip is over first."""
     remaining = deadline - time.monotonic()
     if math.isinf(remaining):
         return await task
@@ -115,23 +140,23 @@ async def _within(task: asyncio.Task[Chunk], deadline: float, options: RenderOpt
         raise ServerTimeout(f"the clip was not done within {options.total_timeout_s:g} s") from e
 
 
-def _ask(
-    transport: RenderBackend,
+def _request(
+    backend: RenderBackend,
     avatar: Avatar,
     clip: ClipWindow,
     options: RenderOptions,
     start: int,
     count: int,
-) -> Any:
-    """The request for one chunk, with its slice cut now."""
-    samples = timeline.LIVE if clip.total is None else clip.total
-    begin, end = timeline.sample_range(samples, start, count)
-    asked = request_for(
+) -> Coroutine[Any, Any, Chunk]:
+    """Return the request for one chunk; its slice is cut now."""
+    samples = protocol.LIVE if clip.total is None else clip.total
+    begin, end = protocol.sample_range(samples, start, count)
+    request = request_for(
         avatar, options, clip.slice(begin, end), begin, samples, start, count, options.loop_offset
     )
 
     async def ask() -> Chunk:
-        return Chunk(start, pictures(options, await transport.infer(asked, options.timeout_s)))
+        return Chunk(start, frames_of(await backend.infer(request, options.timeout_s)))
 
     return ask()
 
@@ -146,15 +171,16 @@ def request_for(
     count: int,
     loop_offset: int,
 ) -> Request:
-    """What asks for some frames of a clip.
+    """Return the request for some frames of a clip.
 
     Args:
-        avatar, options: as for a render.
+        avatar: that speaks.
+        options: the output and the encoder options count.
         audio: samples of the clip from `begin` on.
-        begin: sample.
-        samples: length of the clip, or timeline.LIVE.
+        begin: index of the first of them in the clip.
+        samples: length of the clip, or protocol.LIVE.
         start, count: frames of the clip.
-        loop_offset: added to a frame's number for its place in the avatar's motion.
+        loop_offset: added to a frame's number to get its place in the avatar's loop.
     """
     numbers = {
         "AUDIO_START": begin,
@@ -167,11 +193,11 @@ def request_for(
     return Request(
         avatar.name,
         {"AUDIO": np.ascontiguousarray(audio), **inputs},
-        options.output,
+        options.requested_output,
         options.encoder_options,
     )
 
 
-def pictures(options: RenderOptions, answer: NDArray[Any]) -> NDArray[Any]:
-    """An answer as Chunk.frames has it."""
-    return answer if options.output == "FRAMES" else answer[:, 0]
+def frames_of(response: NDArray[Any]) -> NDArray[Any]:
+    """Return a response as Chunk.frames holds it: encoded frames come as (n, 1) and leave as (n,)."""
+    return response[:, 0] if response.dtype == object else response

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tritonclient.utils import InferenceServerException
+
+import lipsync_client
 
 
 class Failure(Exception):
@@ -61,34 +61,20 @@ class WrongAnswer(Failure):
     cause = "wrong answer"
 
 
-_BY_STATUS: dict[str, type[Failure]] = {
-    "UNAVAILABLE": Unreachable,
-    "CANCELLED": Unreachable,
-    "DEADLINE_EXCEEDED": TimedOut,
-    "499": TimedOut,
-    "RESOURCE_EXHAUSTED": Overloaded,
-    "429": Overloaded,
-    "503": Overloaded,
-    "INVALID_ARGUMENT": Rejected,
-    "400": Rejected,
-    "UNAUTHENTICATED": Denied,
-    "PERMISSION_DENIED": Denied,
-    "401": Denied,
-    "403": Denied,
+_BY_ERROR: dict[type[lipsync_client.ServerError], type[Failure]] = {
+    lipsync_client.Unreachable: Unreachable,
+    lipsync_client.ServerLost: Unreachable,
+    lipsync_client.ServerTimeout: TimedOut,
+    lipsync_client.UnknownAvatar: UnknownAvatar,
+    lipsync_client.Rejected: Rejected,
+    lipsync_client.Overloaded: Overloaded,
+    lipsync_client.NotAllowed: Denied,
 }
 
 
-def translated(error: Any) -> Failure:
-    """The failure behind an exception of tritonclient or of what lies below it."""
-    if not isinstance(error, InferenceServerException):
-        if isinstance(error, TimeoutError) or "timed out" in str(error).lower():
-            return TimedOut(str(error))
-        return Unreachable(f"{type(error).__name__}: {error}")
-    status = str(error.status() or "").removeprefix("StatusCode.")
-    message = str(error.message() or error)
-    lower = message.lower()
-    if "exceeds maximum queue size" in lower:
-        return Overloaded(message)
-    if "unknown model" in lower or "is not ready" in lower or "is not found" in lower:
-        return UnknownAvatar(message)
-    return _BY_STATUS.get(status, Failure)(message)
+def translated(error: Exception) -> Failure:
+    """Return the failure behind an exception of tritonclient or of what lies below it."""
+    failure = _BY_ERROR.get(type(lipsync_client.to_error(error, "the server")), Failure)
+    if isinstance(error, InferenceServerException):
+        return failure(str(error.message() or error))
+    return failure(f"{type(error).__name__}: {error}")

@@ -62,5 +62,5 @@ def test_the_client_renders_through_it(
     ids = [line["request_id"] for line in gateway.log() if "nfer" in line["path"]]
     assert any(re.fullmatch(r"[0-9a-f]{8}-8", request_id or "") for request_id in ids)
     for wrong in (None, "token-of-nobody"):
-        with pytest.raises(NotAllowed, match="wants a token it knows"):
+        with pytest.raises(NotAllowed, match="asks for a token that it knows"):
             jpegs(url, wrong)

@@ -11,11 +11,13 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import psutil
 import pytest
 import soundfile
+import tritonclient.http as triton_http
 
 from lipsync_client import (
     AsyncLipSyncClient,
@@ -24,11 +26,14 @@ from lipsync_client import (
     ServerError,
     Unreachable,
 )
-from lipsync_client._transports.replicas import connect_all
+from lipsync_client._transports.addresses import parse_urls
+from lipsync_client._transports.connect import connect
+from lipsync_client._transports.request import Credentials, Output, Request, Tensor
 from lipsync_client._transports.response_cache import ResponseCache
-from lipsync_client._transports.triton import Credentials, Request
 from lipsync_embedded import Server
 from support.triton_calls import assert_counted, frames_made, speech
+
+pytestmark = pytest.mark.server
 
 
 @pytest.fixture(scope="module")
@@ -118,13 +123,9 @@ def test_a_replica_that_fails_loses_nothing(
 
 def test_both_do_their_share(server: Server, other: Server, clip: Path) -> None:
     def made(one: Server) -> int:
-        async def ask() -> int:
-            replicas = await connect_all(one.http_url, Credentials(), 1.0)
-            statistics = await replicas.transports[0]._client.get_inference_statistics("toy")  # type: ignore[attr-defined]
-            await replicas.close()
-            return int(statistics["model_stats"][0]["inference_stats"]["success"]["count"])
-
-        return asyncio.run(ask())
+        with triton_http.InferenceServerClient(one.http_url.removeprefix("http://")) as client:
+            statistics = client.get_inference_statistics("toy")
+        return int(statistics["model_stats"][0]["inference_stats"]["success"]["count"])
 
     before = made(server), made(other)
     render(f"{server.grpc_url},{other.grpc_url}", clip)
@@ -231,15 +232,15 @@ def test_resume_asks_only_for_what_is_missing(server: Server, clip: Path, tmp_pa
 
 
 def test_kept_answers_are_what_was_answered(server: Server, tmp_path: Path) -> None:
-    async def ask(output: str, moved: int = 0) -> tuple[np.ndarray, int]:
-        replicas = await connect_all(server.grpc_url, Credentials(), 1.0)
-        kept = ResponseCache(replicas, tmp_path / "kept")
+    async def ask(output: Output, moved: int = 0) -> tuple[Tensor, int]:
+        replicas = await connect(parse_urls(server.grpc_url), Credentials(), 1.0)
         inputs = {"AUDIO": speech(0.5), "LOOP_OFFSET": np.array([moved], np.int64)}
-        answer = await kept.infer(Request("toy", inputs, output), 60.0)
+        with ResponseCache(replicas, tmp_path / "kept") as cache:
+            response = await cache.infer(Request("toy", inputs, output), 60.0)
         await replicas.close()
-        return answer, kept.found
+        return response, cache.found
 
-    for output in ("FRAMES", "JPEG"):
+    for output in get_args(Output)[:2]:
         first, again = asyncio.run(ask(output)), asyncio.run(ask(output))
         assert (first[1], again[1]) == (0, 1)
         assert np.array_equal(first[0], again[0])

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from anyio.from_thread import BlockingPortal
 from numpy.typing import NDArray
 
-from .._blocking import each
+from .._blocking import EventLoopThread, iterate
 from .report import LiveReport
 from .session import LiveFrame, LiveOptions, LiveSession
 
@@ -23,7 +22,7 @@ class BlockingLiveSession:
                 show(frame.video, frame.audio)
     """
 
-    def __init__(self, session: LiveSession, portal: BlockingPortal) -> None:
+    def __init__(self, session: LiveSession, portal: EventLoopThread) -> None:
         self._session, self._portal = session, portal
 
     @property
@@ -47,4 +46,4 @@ class BlockingLiveSession:
         self._portal.call(self._session.close)
 
     def __iter__(self) -> Iterator[LiveFrame]:
-        return each(self._portal, self._session.__aiter__())
+        return iterate(self._portal, self._session.__aiter__())

@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import protocol as timeline
 from .._avatar import Avatar
-from .._render import RenderBackend, RenderOptions, pictures, request_for
+from .._render import RenderBackend, RenderOptions, frames_of, request_for
 from .audio import LEAD
 
 
@@ -84,4 +84,4 @@ class IdleFrames:
             self._avatar, self._plan, silence, begin, timeline.LIVE, LEAD, count, phase - LEAD
         )
         answer = await self._transport.infer(asked, timeout_s)
-        return list(pictures(self._plan, answer))
+        return list(frames_of(answer))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -19,14 +19,15 @@ from numpy.typing import NDArray
 
 from .. import protocol as timeline
 from .._avatar import Avatar
-from .._errors import Incompatible, InputError, NotAllowed, Rejected, ServerError, UnknownAvatar
-from .._render import RenderBackend, RenderOptions, pictures, request_for
+from .._errors import Incompatible, InputError, NotAllowed, Rejected, ServerError
+from .._render import RenderBackend, RenderOptions, frames_of, request_for
 from .audio import LEAD, LiveAudio, Samples, is_silent
 from .idle import IdleFrames
 from .report import LiveReport
 from .schedule import FPS, LiveOptions, Pace
 
-_HOPELESS = (Rejected, UnknownAvatar, NotAllowed, Incompatible)
+# A server that starts or stops knows no avatar, so UnknownAvatar may pass, like a lost server.
+_HOPELESS = (Rejected, NotAllowed, Incompatible)
 _STEPS_TO_IDLE = 2  # frames
 _OFTEN_S = 0.02  # between two looks whether there is room for a chunk
 
@@ -176,7 +177,7 @@ class LiveSession:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._idle.close()
 
-    async def __aiter__(self) -> AsyncIterator[LiveFrame]:
+    async def __aiter__(self) -> AsyncGenerator[LiveFrame, None]:
         """Frames, each when it is due.
 
         Raises:
@@ -322,7 +323,7 @@ class LiveSession:
         answer = await self._transport.infer(asked, self.live.timeout_s)
         now = time.monotonic()
         self._pace.answered(now, now - begun)
-        return list(pictures(self._plan, answer))
+        return list(frames_of(answer))
 
     def _refuse_if_over(self) -> None:
         if self._finished or self._closed:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .._errors import InputError
+from .._transports.request import Output
 
 STDOUT = Path("-")
 # Codecs of sound by what holds them unchanged (FFmpeg's names).
@@ -33,7 +34,7 @@ class ContainerSpec:
         takes: options that mean something for it.
     """
 
-    asks: str
+    asks: Output
     muxer: str | None = None
     options: dict[str, str] = field(default_factory=dict)
     copies: frozenset[str] = frozenset()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -80,12 +80,12 @@ async def render_to_file(
     options = request_options(form, plan.encoder_options)
     asked = replace(plan, output=form.kind.asks, encoder_options=options)
     kept = ResponseCache(transport, path.with_name(f".{path.name}.chunks")) if resume else None
-    with opened(audio, path, form, plan.encoder_options) as output_file:
+    with kept or nullcontext(), opened(audio, path, form, plan.encoder_options) as output_file:
         estimate = output_file.source.estimated_samples
         expected = None if estimate is None else timeline.frame_count(estimate)
         clip = ClipWindow(output_file.source.blocks())
         chunks = render(kept or transport, about, clip, asked)
-        async with aclosing(chunks):  # type: ignore[type-var]
+        async with aclosing(chunks):
             async for chunk in chunks:
                 first = first or time.monotonic() - begun
                 await output_file.pictures(chunk.frames)

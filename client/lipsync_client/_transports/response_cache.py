@@ -1,84 +1,136 @@
-"""Backend kept on disk, so that an interrupted render goes on from what it has."""
+"""Responses kept on disk, so that an interrupted render continues with those it has."""
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import os
 import shutil
+import zipfile
 from pathlib import Path
-from typing import Any
+from types import TracebackType
 
 import numpy as np
 
-from .._errors import OutputError
+from .._errors import InputError, OutputError
 from .replicas import Replicas
-from .triton import Request, Tensor
+from .request import Request, Tensor
+
+_DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 
 
 class ResponseCache:
-    """A transport that asks each request_for once, whatever happens between: the rest is on disk.
+    """A backend that sends each request once: its response is on disk afterwards.
 
-    A request_for is known by all that is in it, sound included, so a changed clip, avatar or option is
-    asked anew; an avatar that got new weights under its old name is not noticed.
+    A request is recognised by all that is in it, audio included, so a changed clip, avatar or option is a new
+    request. An avatar that got new weights under its old name is not noticed.
 
     Args:
-        transport: where new questions go.
-        directory: where answers are; it is made.
+        backend: receives the new requests.
+        directory: of the responses; it is created.
+
+    Attributes:
+        transports: those of the backend.
+        found: number of responses that were on disk.
+
+    Raises:
+        InputError: another process uses the directory.
+        OutputError: the directory cannot be written.
     """
 
-    def __init__(self, transport: Replicas, directory: Path) -> None:
-        self.transports = transport.transports
-        self._transport, self._directory = transport, directory
+    def __init__(self, backend: Replicas, directory: Path) -> None:
+        self.transports = backend.transports
         self.found = 0
+        self._backend, self._directory = backend, directory
         try:
             directory.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(directory / "lock", os.O_CREAT | os.O_RDWR, 0o600)
         except OSError as e:
-            raise OutputError(f"{directory} cannot be made: {e.strerror}") from e
+            raise OutputError(f"{directory} cannot be created: {e.strerror}") from e
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as e:
+            os.close(self._lock)
+            raise InputError(
+                f"another process resumes the render that is kept in {directory}: wait until it has ended"
+            ) from e
+        for part in directory.glob("*.part"):  # of a process that was killed
+            part.unlink(missing_ok=True)
 
-    async def infer(self, request_for: Request, timeout_s: float) -> Tensor:
-        path = self._directory / f"{_digest(request_for)}.npz"
-        if path.exists():
+    async def infer(self, request: Request, timeout_s: float) -> Tensor:
+        """Return the response on disk, else the backend's; a damaged file counts as none.
+
+        Raises:
+            ServerError: of the backend.
+            OutputError: the response cannot be written.
+        """
+        path = self._directory / f"{_digest(request)}.npz"
+        try:
+            response = _read(path)
+        except FileNotFoundError:
+            pass
+        except _DAMAGED:
+            path.unlink(missing_ok=True)
+        else:
             self.found += 1
-            return _read(path)
-        answer = await self._transport.infer(request_for, timeout_s)
-        _write(path, answer)
-        return answer
+            return response
+        response = await self._backend.infer(request, timeout_s)
+        _write(path, response)
+        return response
+
+    def __enter__(self) -> ResponseCache:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Let another process use the directory; what is in it stays."""
+        os.close(self._lock)
 
     def remove(self) -> None:
-        """Forget it all: the result is complete."""
+        """Delete the directory: the result is complete."""
         shutil.rmtree(self._directory, ignore_errors=True)
 
 
-def _digest(request_for: Request) -> str:
-    inputs = request_for.inputs
-    asked = request_for.model, request_for.output, sorted(request_for.parameters.items())
+def _digest(request: Request) -> str:
+    asked = request.model, request.output, sorted(request.parameters.items())
     digest = hashlib.sha256(repr(asked).encode())
-    for name in sorted(inputs):
-        digest.update(f"{name} {inputs[name].dtype} {inputs[name].shape}".encode())
-        digest.update(inputs[name].tobytes())
+    for name in sorted(request.inputs):
+        tensor = request.inputs[name]
+        digest.update(f"{name} {tensor.dtype} {tensor.shape}".encode())
+        digest.update(tensor.tobytes())
     return digest.hexdigest()
 
 
-def _write(path: Path, answer: Tensor) -> None:
-    arrays: dict[str, Any] = {"frames": answer}
-    if answer.dtype == object:  # encoded frames, as bytes
-        units = [bytes(unit) for unit in answer.ravel()]
-        sizes = np.array([len(unit) for unit in units], np.int64).reshape(answer.shape)
+def _write(path: Path, response: Tensor) -> None:
+    arrays = {"frames": response}
+    if response.dtype == object:  # encoded frames, as bytes
+        units = [bytes(unit) for unit in response.ravel()]
+        sizes = np.array([len(unit) for unit in units], np.int64).reshape(response.shape)
         arrays = {"sizes": sizes, "data": np.frombuffer(b"".join(units), np.uint8)}
-    aside = path.with_suffix(".part")
+    part = path.with_suffix(".part")
     try:
-        with aside.open("wb") as file:
+        with part.open("wb") as file:
             np.savez(file, **arrays)
-        aside.replace(path)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
     except OSError as e:
         raise OutputError(f"{path} cannot be written: {e.strerror}") from e
 
 
 def _read(path: Path) -> Tensor:
-    with np.load(path) as arrays:
+    with np.load(path) as arrays:  # a zip file: a checksum tells whether each array is whole
         if "frames" in arrays:
             return np.asarray(arrays["frames"])
         sizes, data = arrays["sizes"], arrays["data"].tobytes()
-    answer = np.empty(sizes.shape, object)
     ends = np.cumsum(sizes.ravel())
-    answer.ravel()[:] = [data[e - n : e] for e, n in zip(ends, sizes.ravel(), strict=True)]
-    return answer
+    if len(data) != (int(ends[-1]) if len(ends) else 0):
+        raise ValueError(f"{path} does not hold what it should")
+    response = np.empty(sizes.shape, object)
+    units = [data[end - size : end] for end, size in zip(ends, sizes.ravel(), strict=True)]
+    response.ravel()[:] = units
+    return response

@@ -1,4 +1,4 @@
-"""One gRPC call with many answers: Triton's decoupled models, over tritonclient's asyncio client."""
+"""One gRPC call with many responses: Triton's decoupled models, over tritonclient's asyncio client."""
 
 from __future__ import annotations
 
@@ -7,27 +7,34 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
+import tritonclient.grpc as triton
+import tritonclient.grpc.aio as triton_aio
 from tritonclient.utils import InferenceServerException
 
 
-class Streaming:
-    """A call under way.
+class StreamCall:
+    """A streaming call in flight.
 
     Args:
         client: tritonclient's asyncio gRPC client.
-        request: what its `stream_infer` takes for one request.
+        arguments: those of its `stream_infer` for one request.
         headers: of the call.
     """
 
-    def __init__(self, client: Any, request: dict[str, Any], headers: dict[str, str]) -> None:
+    def __init__(
+        self,
+        client: triton_aio.InferenceServerClient,
+        arguments: dict[str, Any],
+        headers: dict[str, str],
+    ) -> None:
         async def requests() -> AsyncIterator[dict[str, Any]]:
-            yield request
+            yield arguments
 
         self._call = client.stream_infer(requests(), headers=headers)
-        self._answered = False
+        self._responded = False
 
-    async def next(self) -> Any:
-        """The next answer (an InferResult), or None after the last; cancelling it ends the call.
+    async def next(self) -> triton.InferResult | None:
+        """Return the next response, or None after the last; cancelling this ends the call.
 
         Raises:
             InferenceServerException: the call failed, with its status.
@@ -44,24 +51,24 @@ class Streaming:
         except StopAsyncIteration:
             return None
         except asyncio.CancelledError as e:
-            # Not ours: grpc.aio gives up a call by itself whose request tritonclient cannot write.
+            # Not the caller's: grpc.aio cancels a call by itself whose request tritonclient cannot write.
             raise InferenceServerException("the request could not be written") from e
         except grpc.RpcError as e:
             raise InferenceServerException(e.details() or str(e.code()), str(e.code())) from e
         if error is not None:
             raise self._with_status(error)
-        self._answered = True
+        self._responded = True
         return result
 
     def _with_status(self, error: InferenceServerException) -> InferenceServerException:
-        """An error within a stream is a sentence alone: what is wrong with a request shows at its beginning.
+        """Add a status to an error within a stream, which has none: a bad request shows at the beginning.
 
-        Not asked for is `triton_grpc_error`, which makes it a gRPC status: it ends tritonserver 2.51 with a
-        segmentation fault when the model says afterwards that the request is done.
+        The header `triton_grpc_error`, which makes Triton send a status, ends tritonserver 2.51 with a
+        segmentation fault when the model reports afterwards that the request is done.
         """
-        status = "INTERNAL" if self._answered else "INVALID_ARGUMENT"
+        status = "INTERNAL" if self._responded else "INVALID_ARGUMENT"
         return InferenceServerException(error.message(), status)
 
     def cancel(self) -> None:
-        """Tell the server that nobody waits any more; nothing happens to a call that is over."""
+        """Tell the server that nobody waits for the call any more; a call that is over is left alone."""
         self._call.cancel()
