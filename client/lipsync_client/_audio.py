@@ -1,4 +1,4 @@
-"""Any audio or video file as a stream: its own sound for the output, mono 16 kHz for the server."""
+"""The audio of any audio or video file: as it is for the output, mono at 16 kHz for the server."""
 
 from __future__ import annotations
 
@@ -18,17 +18,22 @@ Samples = NDArray[np.float32]
 
 
 class AudioFile:
-    """Reads a file block by block, with memory that does not depend on its length.
+    """A file that is read block by block, with memory that does not depend on its length.
 
     Channels are averaged first, then resampled with soxr HQ, and the length is
-    ceil(samples * 16000 / rate): sample for sample what librosa.load(sr=16000) gives.
+    ceil(samples * 16000 / rate): sample for sample what librosa.load(sr=16000) returns.
 
     Args:
-        path: anything FFmpeg's libraries can read.
-        on_frame: gets every decoded frame, float planar, at the file's own rate and channels.
+        path: anything that FFmpeg's libraries can read.
+        on_frame: called with every decoded frame: float32, planar, the file's own rate and channels.
+
+    Attributes:
+        sample_rate: in Hz.
+        layout: name of the channel layout.
+        codec: FFmpeg's name of the codec.
 
     Raises:
-        InputError: the file is missing, is no audio, or has no sound in it.
+        InputError: the file is missing, cannot be read as audio, or has no audio track.
     """
 
     def __init__(
@@ -50,28 +55,33 @@ class AudioFile:
         streams = self._container.streams.audio
         if not streams:
             self._container.close()
-            raise InputError(f"{path}: there is no sound in this file, only other streams")
+            raise InputError(f"{path}: expected an audio track, but this file has none")
         self._stream = streams[0]
         self.sample_rate = self._stream.codec_context.sample_rate
         self.layout = self._layout()
         self.codec = self._stream.codec_context.codec.canonical_name
         if not self.sample_rate:
             self._container.close()
-            raise InputError(f"{path}: the sound has no sample rate")
+            raise InputError(f"{path}: the audio has no sample rate")
 
     def close(self) -> None:
+        """Close the file."""
         self._container.close()
 
     @property
     def estimated_samples(self) -> int | None:
-        """Length at 16 kHz as the file's header claims; None if it does not say."""
+        """Length in samples at 16 kHz according to the file's header; None if it does not say."""
         if self._stream.duration and self._stream.time_base:
             return int(self._stream.duration * self._stream.time_base * SAMPLE_RATE)
         duration = self._container.duration
         return None if duration is None else int(duration / 1e6 * SAMPLE_RATE)
 
     def blocks(self) -> Iterator[Samples]:
-        """The clip as mono 16 kHz float32 in -1..1, block by block."""
+        """Yield the clip block by block: float32 (n,), mono, 16 kHz, -1..1.
+
+        Raises:
+            InputError: the audio is empty, or cannot be decoded.
+        """
         resampler = None
         if self.sample_rate != SAMPLE_RATE:
             resampler = soxr.ResampleStream(
@@ -84,7 +94,7 @@ class AudioFile:
             given += out.size
             yield out
         if taken == 0:
-            raise InputError(f"{self.path}: the sound in this file is empty")
+            raise InputError(f"{self.path}: the audio in this file is empty")
         rest = np.zeros(0, np.float32)
         if resampler is not None:
             rest = resampler.resample_chunk(rest, last=True)
@@ -93,29 +103,29 @@ class AudioFile:
             yield np.pad(rest[:missing], (0, max(0, missing - rest.size)))
 
     def _layout(self) -> str:
-        """Name of the channel layout; a file that does not say which is where gets the usual one."""
+        """Return the name of the channel layout; the usual one if the file states no more than a number."""
         layout = self._stream.codec_context.layout
         return {1: "mono", 2: "stereo"}.get(len(layout.channels), layout.name)
 
     def _mono(self) -> Iterator[Samples]:
-        """Decoded blocks, channels averaged, at the file's own rate."""
+        """Yield decoded blocks, channels averaged, at the file's own rate."""
         planar = av.AudioResampler(format="fltp", layout=self.layout, rate=self.sample_rate)
         try:
             for frame in self._container.decode(self._stream):
-                frame.pts = None  # gaps and edits in the file's clock are not ours to keep
+                frame.pts = None  # the samples follow one another, whatever the file's clock says
                 for part in planar.resample(frame):
                     if self._on_frame is not None:
                         self._on_frame(part)
                     yield part.to_ndarray().mean(axis=0, dtype=np.float32)
         except av.FFmpegError as e:
-            raise InputError(f"{self.path}: the sound cannot be decoded ({e.strerror})") from e
+            raise InputError(f"{self.path}: the audio cannot be decoded ({e.strerror})") from e
 
 
 class ClipWindow:
-    """The part of a clip that is still needed, read on demand.
+    """The part of a clip that is still needed, read when it is needed.
 
     Attributes:
-        total: length of the clip in samples once its end has been read, else None.
+        total: length of the clip in samples; None until its end has been read.
     """
 
     def __init__(self, blocks: Iterator[Samples]) -> None:
@@ -125,7 +135,7 @@ class ClipWindow:
         self.total: int | None = None
 
     def read_to(self, end: int) -> None:
-        """Read until sample `end` is there, or the clip ends."""
+        """Read until sample `end` has been read, or the clip ends."""
         parts = [self._samples]
         have = self._start + self._samples.size
         while self.total is None and have < end:
@@ -139,7 +149,7 @@ class ClipWindow:
             self._samples = np.concatenate(parts)
 
     def slice(self, begin: int, end: int) -> Samples:
-        """Samples [begin, end); what lies before `begin` is let go."""
+        """Return the samples [begin, end), and forget those before `begin`."""
         self._samples = self._samples[begin - self._start :]
         self._start = begin
         return self._samples[: end - begin]

@@ -15,8 +15,8 @@ from ._avatar import Avatar, is_avatar
 from ._errors import ClientClosed, InputError, ServerError
 from ._health import server_health
 from ._live.session import LiveOptions, LiveSession
-from ._output.formats import FormatError, OutputFormat
-from ._output.to_file import Progress, RenderSummary, check_target, render_to_file
+from ._output.formats import OutputFormat
+from ._output.to_file import Progress, RenderSummary, check_render, render_to_file
 from ._process import check_owner
 from ._render import Chunk, RenderOptions, render
 from ._stream import stream
@@ -263,12 +263,7 @@ class AsyncLipSyncClient:
         """
         path, options = Path(output), options or RenderOptions()
         output_format = output_format or OutputFormat(OutputFormat.name_for(path))
-        if options.output not in (None, output_format.kind.asks):
-            raise FormatError(
-                f"{output_format.name} is made from {output_format.kind.asks}, but the options ask for"
-                f" {options.output}: leave output out"
-            )
-        check_target(path, output_format, options, force=force, resume=resume)
+        check_render(audio, path, output_format, options, force=force, resume=resume)
         backend = await self._open()
         description = await self.avatar(avatar)
         return await render_to_file(

@@ -11,7 +11,7 @@ import pytest
 
 from lipsync_client import LipSyncClient, RenderOptions
 from lipsync_embedded import Server
-from support.audio_files import write_sound
+from support.audio_files import write_wav
 from support.toy_avatars import ROOT
 
 EXAMPLES = ROOT / "examples/library"
@@ -20,7 +20,7 @@ FRAMES = 74  # of three seconds
 
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
-    return write_sound(tmp_path / "clip.wav", 16000, 1, seconds=3)
+    return write_wav(tmp_path / "clip.wav", 16000, 1, seconds=3)
 
 
 def run(name: str, here: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -30,7 +30,7 @@ from lipsync_client import (
 )
 from lipsync_embedded import Server
 from support import oracle as contract
-from support.audio_files import write_sound
+from support.audio_files import write_wav
 from support.oracle import Oracle
 
 CLIENT = str(Path(sys.executable).with_name("lipsync-client"))
@@ -41,7 +41,7 @@ pytestmark = pytest.mark.server
 
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
-    return write_sound(tmp_path / "clip.wav", 22050, 2, seconds=3)
+    return write_wav(tmp_path / "clip.wav", 22050, 2, seconds=3)
 
 
 def urls(server: Server) -> list[str]:
@@ -274,7 +274,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("kind", ["mp4", "png"])
 def test_a_full_disk(server: Server, tmp_path: Path, small_disk: Path, kind: str) -> None:
-    long = write_sound(tmp_path / "long.wav", 16000, 1, seconds=8)
+    long = write_wav(tmp_path / "long.wav", 16000, 1, seconds=8)
     video = ["-o", small_disk / "out.mp4", "--crf", "1"]
     target = video if kind == "mp4" else ["--frames-dir", small_disk / "f"]
     done = run("render", long, *target, "--avatar", "wide", "--url", server.grpc_url)
@@ -296,7 +296,7 @@ def test_a_missing_directory(server: Server, clip: Path, tmp_path: Path) -> None
 def test_a_server_killed_while_rendering(
     toy_repository: Path, tmp_path: Path, protocol: int
 ) -> None:
-    long = write_sound(tmp_path / "long.wav", 16000, 1, seconds=120)
+    long = write_wav(tmp_path / "long.wav", 16000, 1, seconds=120)
     with Server(toy_repository, models=["wide"]) as doomed:
         out = tmp_path / "out.mp4"
         command = [CLIENT, "render", str(long), "-o", str(out), "--avatar", "wide"]
@@ -316,7 +316,7 @@ def test_a_server_killed_while_rendering(
 def test_interrupted_with_an_embedded_server(
     toy_repository: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
-    long = write_sound(tmp_path / "long.wav", 16000, 1, seconds=120)
+    long = write_wav(tmp_path / "long.wav", 16000, 1, seconds=120)
     command = [CLIENT, "render", str(long), "-o", str(tmp_path / "out.mp4"), "--avatar", "wide"]
     process = subprocess.Popen(
         [*command, "--repository", str(toy_repository)], stderr=subprocess.PIPE, text=True
@@ -345,8 +345,8 @@ def test_questions_about_the_server(server: Server) -> None:
     for url in urls(server):
         avatars = run("avatars", "--url", url)
         assert avatars.stdout.splitlines() == [
-            "toy: 320x240, 10 frames, up to 32 a request",
-            "wide: 1280x720, 4 frames, up to 32 a request",
+            "toy: 320x240, 10 frames, up to 32 frames per request",
+            "wide: 1280x720, 4 frames, up to 32 frames per request",
         ]
         health = run("health", "--url", url, "--json")
         assert health.returncode == 0

@@ -1,4 +1,4 @@
-"""`lipsync-client render` as a process: it writes the contract's video, and leaves nothing behind."""
+"""`lipsync-client render` as a process: it writes the contract's video and leaves nothing else."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ import pytest
 import soundfile
 
 from lipsync_embedded import Server
-from service.test_encodings import i420
 from support import oracle as contract
+from support.decoded_frames import i420
+from support.media_files import video_frames
 from support.oracle import Oracle
+from support.servers import end_server
 from support.triton_calls import shared_memory, speech
 
 CLIENT = str(Path(sys.executable).with_name("lipsync-client"))
@@ -28,7 +30,7 @@ RATE = 44_100
 
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
-    """2 s of stereo at 44.1 kHz; the right channel is another voice."""
+    """Two seconds of stereo at 44.1 kHz; the right channel is another voice."""
     return write_clip(tmp_path / "clip.wav", 2.0)
 
 
@@ -52,21 +54,16 @@ def files(directory: Path) -> set[str]:
     return {path.name for path in directory.iterdir()}
 
 
-def pictures(path: Path) -> list[np.ndarray]:
-    with av.open(str(path)) as video:
-        return [frame.to_ndarray(format="yuv420p") for frame in video.decode(video=0)]
-
-
-def sound(path: Path) -> np.ndarray:
-    """float32 [channels, samples] from the file's first sample on."""
+def decoded_audio(path: Path) -> np.ndarray:
+    """Return float32 (channels, samples) from time 0 on."""
     with av.open(str(path)) as video:
         parts = [(frame.pts, frame.to_ndarray()) for frame in video.decode(audio=0)]
-    assert parts[0][0] <= 0  # an encoder's delay lies before 0, and is not played
+    assert parts[0][0] <= 0  # an encoder's delay lies before 0 and is not played
     return np.concatenate([part for _, part in parts], axis=1)[:, -min(0, parts[0][0]) :]
 
 
 @pytest.mark.parametrize("protocol", ["grpc_url", "http_url"])
-def test_every_picture_and_the_sound(
+def test_every_frame_and_the_audio(
     server: Server, oracles: dict[str, Oracle], clip: Path, tmp_path: Path, protocol: str
 ) -> None:
     out = tmp_path / "out.mp4"
@@ -76,24 +73,24 @@ def test_every_picture_and_the_sound(
     )
     assert done.returncode == 0, done.stderr
     expected = oracles["wide"].render(contract.load_audio(clip))
-    came = pictures(out)
-    assert len(came) == len(expected) == 49
-    for picture, frame in zip(came, expected, strict=True):
-        difference = np.abs(picture.astype(int) - i420(frame))
+    actual = video_frames(out)
+    assert len(actual) == len(expected) == 49
+    for image, frame in zip(actual, expected, strict=True):
+        difference = np.abs(image.astype(int) - i420(frame))
         assert difference.max() <= 1
         assert (difference == 0).mean() >= 0.999
     original = soundfile.read(clip, dtype="float32")[0].T
-    heard = sound(out)
+    audio = decoded_audio(out)
     for channel, voice in enumerate(original):
         part = voice[8000:72_000]
         lags = range(-400, 401, 10)
-        match = [np.corrcoef(heard[channel, 8000 + lag : 72_000 + lag], part)[0, 1] for lag in lags]
+        match = [np.corrcoef(audio[channel, 8000 + lag : 72_000 + lag], part)[0, 1] for lag in lags]
         best = int(np.argmax(match))
         assert abs(lags[best]) <= 20  # half a millisecond
         assert match[best] > 0.95
 
 
-def test_a_player_may_start_before_the_end(server: Server, clip: Path, tmp_path: Path) -> None:
+def test_a_player_can_start_before_the_end(server: Server, clip: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.mp4"
     assert (
         run("render", clip, "-o", out, "--avatar", "toy", LIPSYNC_URL=server.grpc_url).returncode
@@ -116,8 +113,8 @@ def test_the_contracts_own_count(server: Server, tmp_path: Path) -> None:
         assert video.streams.video[0].average_rate == 25
 
 
-def test_a_video_as_the_source_of_sound(server: Server, clip: Path, tmp_path: Path) -> None:
-    """The video that came out goes in again: its own pictures are of no account."""
+def test_a_video_as_the_source_of_audio(server: Server, clip: Path, tmp_path: Path) -> None:
+    """A rendered video is rendered again: only its audio counts."""
     first, second = tmp_path / "first.mp4", tmp_path / "second.mp4"
     for source, target in ((clip, first), (first, second)):
         done = run(
@@ -133,13 +130,15 @@ def test_a_video_as_the_source_of_sound(server: Server, clip: Path, tmp_path: Pa
             server.grpc_url,
         )
         assert done.returncode == 0, done.stderr
-    assert abs(len(pictures(second)) - len(pictures(first))) <= 2  # AAC rounds up to 1024 samples
+    assert (
+        abs(len(video_frames(second)) - len(video_frames(first))) <= 2
+    )  # AAC rounds up to 1024 samples
 
 
 def test_without_a_server(
     oracles: dict[str, Oracle], toy_repository: Path, clip: Path, tmp_path: Path
 ) -> None:
-    """It starts one, keeps stdout clean, and takes everything with it."""
+    """The command starts a server, writes nothing else to standard output, and leaves no process or file."""
     out, scratch = tmp_path / "out.mp4", tmp_path / "scratch"
     scratch.mkdir()
     done = run(
@@ -147,16 +146,16 @@ def test_without_a_server(
         "--repository", toy_repository, TMPDIR=str(scratch), LIPSYNC_URL="",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["frames"] == len(pictures(out)) == 49
+    assert json.loads(done.stdout)["frames"] == len(video_frames(out)) == 49
     frame = oracles["toy"].render(contract.load_audio(clip))[30]
-    assert np.abs(pictures(out)[30].astype(int) - i420(frame)).max() <= 1
-    assert files(scratch) <= {".ses"}  # tritonserver's own
+    assert np.abs(video_frames(out)[30].astype(int) - i420(frame)).max() <= 1
+    assert files(scratch) <= {".ses"}  # a folder of tritonserver's own
     assert files(tmp_path) == {"clip.wav", "out.mp4", "scratch"}
     assert servers_of(toy_repository) == []
 
 
 def servers_of(repository: Path) -> list[int]:
-    """Processes with an embedded server on a repository, but the session's own."""
+    """Return the processes of embedded servers on a repository, without this session's own."""
     mine = {p.pid for p in psutil.Process().children(recursive=True)}
     found = []
     for process in psutil.process_iter(["cmdline"]):
@@ -167,7 +166,7 @@ def servers_of(repository: Path) -> list[int]:
 
 
 def start_long_render(directory: Path, *arguments: str | Path) -> subprocess.Popen[str]:
-    """A render of two minutes, begun: its partial file grows."""
+    """Start a render of two minutes and return when its partial file has begun to grow."""
     long = write_clip(directory / "long.wav", 120)
     command = [CLIENT, "render", str(long), "-o", str(directory / "out.mp4"), *map(str, arguments)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ)
@@ -181,6 +180,7 @@ def start_long_render(directory: Path, *arguments: str | Path) -> subprocess.Pop
 
 
 def end_of(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Wait for the end of a process and return its exit code and its standard error."""
     try:
         errors = process.communicate(timeout=60)[1]
     finally:
@@ -191,16 +191,18 @@ def end_of(process: subprocess.Popen[str]) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )
-def test_stopped_halfway(server: Server, tmp_path: Path, number: signal.Signals, code: int) -> None:
+def test_a_signal_during_a_render(
+    server: Server, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
     process = start_long_render(tmp_path, "--avatar", "toy", "--url", server.grpc_url)
     process.send_signal(number)
-    came, errors = end_of(process)
-    assert came == code
+    actual, errors = end_of(process)
+    assert actual == code
     assert "Traceback" not in errors
     assert files(tmp_path) == {"long.wav"}
 
 
-def test_killed_it_takes_its_server_with_it(toy_repository: Path, tmp_path: Path) -> None:
+def test_the_embedded_server_of_a_killed_render_ends(toy_repository: Path, tmp_path: Path) -> None:
     arguments = ("--avatar", "toy", "--repository", toy_repository)
     process = start_long_render(tmp_path, *arguments)
     family = psutil.Process(process.pid).children(recursive=True)
@@ -215,15 +217,12 @@ def test_killed_it_takes_its_server_with_it(toy_repository: Path, tmp_path: Path
     assert not (tmp_path / "out.mp4").exists()
 
 
-def test_a_model_that_dies_while_rendering(toy_repository: Path, tmp_path: Path) -> None:
-    """Triton's own answer, passed on; the server lives, and this avatar does not."""
-    with Server(toy_repository, models=["toy"]) as doomed:
-        process = start_long_render(tmp_path, "--avatar", "toy", "--url", doomed.http_url)
-        stubs = psutil.Process(doomed.pid).children(recursive=True)
-        next(p for p in stubs if "toy_compositor" in " ".join(p.cmdline())).kill()
-        code, errors = end_of(process)
-        # With a stub dead, tritonserver would wait ten seconds for it before it ends.
-        psutil.Process(doomed.pid).children()[0].kill()
+def test_a_model_that_dies_during_a_render(toy_server: Server, tmp_path: Path) -> None:
+    """The command passes Triton's own error on; the server lives on without this avatar."""
+    process = start_long_render(tmp_path, "--avatar", "toy", "--url", toy_server.http_url)
+    stubs = psutil.Process(toy_server.pid).children(recursive=True)
+    next(p for p in stubs if "toy_compositor" in " ".join(p.cmdline())).kill()
+    code, errors = end_of(process)
     assert code == 1
     assert "toy_compositor" in errors
     assert "Traceback" not in errors
@@ -231,38 +230,29 @@ def test_a_model_that_dies_while_rendering(toy_repository: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize("protocol", ["grpc_url", "http_url"])
-def test_a_server_that_hangs(
-    toy_repository: Path, clip: Path, tmp_path: Path, protocol: str
-) -> None:
-    """Slow is not unreachable, and says so."""
-    with Server(toy_repository, models=["toy"]) as stuck:
-        triton = psutil.Process(stuck.pid).children()[0]
-        stubs = triton.children(recursive=True)
-        for process in stubs:
-            process.suspend()
-        try:
-            url = str(getattr(stuck, protocol))
-            begun = time.monotonic()
-            done = run(
-                "render", clip, "-o", tmp_path / "out.mp4", "--avatar", "toy",
-                "--timeout", "2", "--url", url,
-            )  # fmt: skip
-            elapsed = time.monotonic() - begun
-        finally:
-            for process in stubs:
-                process.resume()
+def test_a_server_that_hangs(toy_server: Server, clip: Path, tmp_path: Path, protocol: str) -> None:
+    """The error is a timeout, not an unreachable server."""
+    stubs = psutil.Process(toy_server.pid).children()[0].children(recursive=True)
+    for process in stubs:
+        process.suspend()
+    try:
+        done = run(
+            "render", clip, "-o", tmp_path / "out.mp4", "--avatar", "toy",
+            "--timeout", "2", "--url", str(getattr(toy_server, protocol)),
+        )  # fmt: skip
+    finally:
+        end_server(toy_server)  # it may not recover
     assert done.returncode == 1
     assert "2" in done.stderr
     assert "no server answers" not in done.stderr
     assert "Traceback" not in done.stderr
-    assert elapsed < 20
     assert files(tmp_path) == {"clip.wav"}
 
 
-def test_several_at_once(
+def test_renders_beside_one_another(
     server: Server, oracles: dict[str, Oracle], clip: Path, tmp_path: Path
 ) -> None:
-    """Four commands, two avatars, both protocols."""
+    """Run four commands at once: two avatars, both protocols."""
     expected = {n: oracles[n].render(contract.load_audio(clip))[20] for n in ("toy", "wide")}
     running = []
     for n in range(4):
@@ -272,6 +262,6 @@ def test_several_at_once(
         running.append((avatar, out, subprocess.Popen([*command, "--url", url])))
     for avatar, out, process in running:
         assert process.wait(120) == 0
-        came = pictures(out)
-        assert len(came) == 49
-        assert np.abs(came[20].astype(int) - i420(expected[avatar])).max() <= 1
+        actual = video_frames(out)
+        assert len(actual) == 49
+        assert np.abs(actual[20].astype(int) - i420(expected[avatar])).max() <= 1

@@ -1,4 +1,4 @@
-"""JPEG and H.264 lose what their quality says, and nothing else."""
+"""JPEG and H.264 outputs lose no more than their quality settings allow."""
 
 from __future__ import annotations
 
@@ -14,17 +14,12 @@ import pytest
 
 from lipsync_embedded import Server
 from lipsync_preprocessing.avatar import add_avatar
-from support.decoded_frames import assert_same_frames, nal_types, psnr
+from support.decoded_frames import assert_same_frames, i420, nal_types, psnr
 from support.oracle import Oracle
 from support.toy_avatars import ToyAvatar, write_dataset, write_landmarks
 from support.triton_calls import PROTOCOLS, Triton, speech
 
 WAVE = speech(0.4)
-
-
-def i420(frame: np.ndarray) -> np.ndarray:
-    height, width = frame.shape[0] & ~1, frame.shape[1] & ~1
-    return cv2.cvtColor(frame[:height, :width], cv2.COLOR_BGR2YUV_I420)
 
 
 def decode(stream: bytes) -> list[np.ndarray]:
@@ -39,7 +34,7 @@ def grey(frame: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize(("quality", "floor_db"), [(None, 46), (30, 36), (100, 55)])
 def test_jpeg_loss(server: Server, protocol: str, quality: int | None, floor_db: int) -> None:
-    """Of the brightness: the toy patches are coloured noise, and JPEG halves the colours' resolution."""
+    """Measured on luma: the toy patches are coloured noise, and JPEG halves the resolution of chroma."""
     triton = Triton(server, protocol)
     parameters = None if quality is None else {"jpeg_quality": quality}
     for avatar in ("toy", "wide"):
@@ -54,7 +49,7 @@ def test_jpeg_loss(server: Server, protocol: str, quality: int | None, floor_db:
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_h264_without_loss_is_the_raw_frame(server: Server, protocol: str) -> None:
-    """crf 0 is lossless: what the encoder was given is the raw frame in I420, to the bit."""
+    """At crf 0, which is lossless, the decoded video is the raw frame in I420, bit for bit."""
     triton = Triton(server, protocol)
     for avatar in ("toy", "wide"):
         raw = triton.frames(avatar, WAVE)
@@ -73,20 +68,20 @@ def test_h264_loss(server: Server, parameters: dict[str, int | str], floor_db: i
         units = triton.frames(avatar, WAVE, "H264", parameters)[:, 0]
         decoded = decode(b"".join(units))
         assert len(decoded) == len(units) == len(raw)
-        losses = [psnr(picture, i420(frame)) for picture, frame in zip(decoded, raw, strict=True)]
+        losses = [psnr(image, i420(frame)) for image, frame in zip(decoded, raw, strict=True)]
         assert min(losses) >= floor_db
-        assert max(losses) < 99  # it is the quality asked for, not a better one
+        assert max(losses) < 99  # the quality is the requested one, not a better one
 
 
-def test_every_access_unit_is_one_picture(server: Server) -> None:
+def test_every_access_unit_is_one_frame(server: Server) -> None:
     units = Triton(server, "grpc").frames("wide", WAVE, "H264")[:, 0]
-    assert [x for x in nal_types(units[0]) if x != 6] == [7, 8, 5]  # 6: x264's note
+    assert [x for x in nal_types(units[0]) if x != 6] == [7, 8, 5]  # 6: x264's comment
     assert [nal_types(unit) for unit in units[1:]] == [[1]] * (len(units) - 1)
     for n in range(1, len(units) + 1):
-        assert len(decode(b"".join(units[:n]))) == n  # none waits for a later one
+        assert len(decode(b"".join(units[:n]))) == n  # no frame waits for a later one
 
 
-def test_one_request_may_ask_for_every_output(server: Server) -> None:
+def test_one_request_for_every_output(server: Server) -> None:
     triton = Triton(server, "grpc")
     together = triton.infer("toy", {"AUDIO": WAVE}, ["H264", "FRAMES", "JPEG"])
     for name, value in together.items():
@@ -102,7 +97,7 @@ def odd_server(
     toy_repository: Path,
     toy_avatars: dict[str, ToyAvatar],
 ) -> Iterator[tuple[Server, dict[str, Oracle]]]:
-    """Avatars of a single frame, of odd width and height, the rectangle in the lower right corner."""
+    """A server with avatars of a single frame of odd size, the face rectangle in the lower right corner."""
     root = tmp_path_factory.mktemp("odd")
     toy = toy_avatars["toy"]
     shutil.copytree(toy_repository, root / "models")
@@ -129,9 +124,9 @@ def test_a_single_frame_of_odd_size(
     for unit, frame in zip(triton.frames(name, WAVE, "JPEG")[:, 0], raw, strict=True):
         decoded = cv2.imdecode(np.frombuffer(unit, np.uint8), cv2.IMREAD_COLOR)
         assert psnr(grey(decoded), grey(frame)) >= 40
-    # 4:2:0 has no odd sizes: the last row and column go.
-    pictures = decode(b"".join(triton.frames(name, WAVE, "H264", {"crf": 0})[:, 0]))
-    assert len(pictures) == len(raw)
-    for picture, frame in zip(pictures, raw, strict=True):
-        assert picture.shape == ((height - 1) * 3 // 2, width - 1)
-        assert np.array_equal(picture, i420(frame))
+    # 4:2:0 has no odd sizes: the last row and column are dropped.
+    video = decode(b"".join(triton.frames(name, WAVE, "H264", {"crf": 0})[:, 0]))
+    assert len(video) == len(raw)
+    for image, frame in zip(video, raw, strict=True):
+        assert image.shape == ((height - 1) * 3 // 2, width - 1)
+        assert np.array_equal(image, i420(frame))

@@ -1,4 +1,4 @@
-"""What the commands share: options, the way to a server, errors as exit codes, progress."""
+"""Parts that the commands share: options, the way to a server, exit codes, progress."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import asyncio
 import functools
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from rich.console import Console
@@ -19,17 +19,20 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from .. import AsyncLipSyncClient, LipSyncError
 from .._errors import PipeClosed
+from .._output.formats import FormatError
+
+T = TypeVar("T")
 
 _URL_HELP = (
-    "grpc://HOST:PORT or http://HOST:PORT (grpcs, https: with TLS); several with commas between;"
-    " without one an embedded server is started."
+    "grpc://HOST:PORT or http://HOST:PORT; grpcs:// or https:// with TLS; several separated by commas."
+    "  [default: start an embedded server]"
 )
 
 
 def _complete_avatar(
     context: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[str]:
-    """Names of the avatars in the model repository."""
+    """Return the names of the avatars in the model repository."""
     named = context.params.get("repository") or os.environ.get("LIPSYNC_REPOSITORY")
     configs = Path(named or "model_repository").glob(f"{escape(incomplete)}*/config.pbtxt")
     return sorted(c.parent.name for c in configs if '"lipsync_api"' in c.read_text())
@@ -38,7 +41,9 @@ def _complete_avatar(
 avatar_option = click.option(
     "--avatar", required=True, shell_complete=_complete_avatar, help="Name of the avatar."
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object to standard output."
+)
 repository_option = click.option(
     "--repository", type=click.Path(path_type=Path, file_okay=False), envvar="LIPSYNC_REPOSITORY",
     default=Path("model_repository"), help="Model repository of the embedded server.",
@@ -47,41 +52,46 @@ repository_option = click.option(
 
 @dataclass(frozen=True)
 class Connection:
-    """Which servers, and how to be let in."""
+    """The server to talk to, and the credentials for it.
+
+    Attributes:
+        url: as for AsyncLipSyncClient; None for an embedded server.
+        token: bearer token of a gateway.
+        ca_file: PEM file of the authority that signed the gateway's certificate.
+    """
 
     url: str | None
     token: str | None
     ca_file: Path | None
 
 
-def url_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """--url, --token and --ca-file, which reach the command as one `connection`."""
+def url_option(command: Callable[..., None]) -> Callable[..., None]:
+    """Add --url, --token and --ca-file to a command, which receives them as `connection`."""
 
     @click.option("--url", envvar="LIPSYNC_URL", help=_URL_HELP)
-    @click.option("--token", envvar="LIPSYNC_TOKEN", help="For a gateway that asks for one.")
+    @click.option("--token", envvar="LIPSYNC_TOKEN", help="Bearer token of the gateway.")
     @click.option(
         "--ca-file",
         envvar="LIPSYNC_CA_FILE",
         type=click.Path(path_type=Path, dir_okay=False),
-        help="PEM of who signed the gateway's certificate.",
+        help="PEM file of the authority that signed the gateway's certificate.",
     )
     @functools.wraps(command)
     def with_connection(
         url: str | None, token: str | None, ca_file: Path | None, **rest: Any
-    ) -> Any:
-        return command(connection=Connection(url, token, ca_file), **rest)
+    ) -> None:
+        command(connection=Connection(url, token, ca_file), **rest)
 
     return with_connection
 
 
-def run(connection: Connection, work: Callable[[AsyncLipSyncClient], Any]) -> Any:
-    """Do some work with a client, in an event loop of its own."""
-
+def run(connection: Connection, work: Callable[[AsyncLipSyncClient], Awaitable[T]]) -> T:
+    """Run `work` with a client, in an event loop of its own, and return its result."""
     trace = {
         k: os.environ[k.upper()] for k in ("traceparent", "tracestate") if k.upper() in os.environ
     }
 
-    async def call() -> Any:
+    async def call() -> T:
         async with AsyncLipSyncClient(
             connection.url or "",
             token=connection.token,
@@ -95,11 +105,13 @@ def run(connection: Connection, work: Callable[[AsyncLipSyncClient], Any]) -> An
 
 @contextmanager
 def failures() -> Iterator[None]:
-    """What went wrong in one line, and the right exit code."""
+    """Turn an error into one line on standard error and an exit code: 2 for usage errors, else 1."""
     try:
         yield
     except PipeClosed:
-        sys.exit(1)  # who closed it knows
+        sys.exit(1)  # without a word: whoever closed the pipe knows
+    except FormatError as e:
+        raise click.UsageError(str(e)) from e
     except LipSyncError as e:
         click.echo(f"lipsync-client: {e}", err=True)
         sys.exit(1)
@@ -112,7 +124,7 @@ def failures() -> Iterator[None]:
 def server(
     connection: Connection, repository: Path, avatar: str | None = None
 ) -> Iterator[Connection]:
-    """Whom to talk to; starts an embedded server if no URL was given."""
+    """Yield the connection to use; without a URL, to an embedded server that runs during the block."""
     if connection.url is not None:
         yield connection
         return
@@ -125,8 +137,8 @@ def server(
         ) from e
     if not repository.is_dir():
         raise LipSyncError(
-            f"no --url was given, and the embedded server's model repository {repository} is not there:"
-            " name it with --repository"
+            f"no --url was given, and the embedded server's model repository {repository} does not"
+            " exist: name it with --repository"
         )
     if avatar is not None and not (repository / avatar / "config.pbtxt").is_file():
         raise LipSyncError(f"there is no avatar {avatar!r} in {repository}")
@@ -140,7 +152,11 @@ def server(
 
 @contextmanager
 def progress() -> Iterator[Callable[[int, int | None], None]]:
-    """A bar on stderr with frames, FPS and the time left; nothing where stderr is no terminal."""
+    """Show a bar with frames, FPS and the time left, if standard error is a terminal.
+
+    Yields:
+        A function that is called with the frames done and the frames expected (None: unknown).
+    """
     columns = (
         TextColumn("rendering"),
         BarColumn(),

@@ -1,4 +1,4 @@
-"""lipsync-client: render a talking video, and ask a server what it has."""
+"""The command `lipsync-client`, and the subcommands that ask a server what it has."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import click
 
@@ -23,23 +22,23 @@ from .common import (
 from .live import live
 from .render import render
 
-_HELP: dict[str, Any] = {"help_option_names": ["-h", "--help"], "show_default": True}
 
-
-@click.group(context_settings=_HELP)
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(package_name="lipsync-triton")
 def main() -> None:
-    """Talking avatars from a lip-sync server on Triton.
+    """Render talking avatars with a lip-sync server on Triton.
 
-    Completion in bash: eval "$(_LIPSYNC_CLIENT_COMPLETE=bash_source lipsync-client)"; zsh_source and
-    fish_source likewise.
+    \b
+    Shell completion:
+        eval "$(_LIPSYNC_CLIENT_COMPLETE=bash_source lipsync-client)"
+    (zsh_source in zsh, fish_source in fish)
     """
-    # One way out for every signal: what is half-written goes, what was started ends.
+    # SIGTERM and SIGHUP unwind the stack as Ctrl-C does: partial files are deleted, servers stopped.
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _terminated)
+        signal.signal(number, _exit_on_signal)
 
 
-def _terminated(number: int, _frame: FrameType | None) -> None:
+def _exit_on_signal(number: int, _frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
@@ -53,14 +52,15 @@ main.add_command(live)
 @json_option
 def avatars(connection: Connection, repository: Path, as_json: bool) -> None:
     """List the server's avatars."""
-    with failures(), server(connection, repository) as where:
-        found = run(where, lambda client: client.avatars())
+    with failures(), server(connection, repository) as target:
+        found = run(target, lambda client: client.avatars())
     if as_json:
         click.echo(json.dumps([vars(a) for a in found]))
         return
     for a in found:
         click.echo(
-            f"{a.name}: {a.width}x{a.height}, {a.frames} frames, up to {a.max_frames} a request"
+            f"{a.name}: {a.width}x{a.height}, {a.frames} frames,"
+            f" up to {a.max_frames} frames per request"
         )
 
 
@@ -69,9 +69,9 @@ def avatars(connection: Connection, repository: Path, as_json: bool) -> None:
 @repository_option
 @json_option
 def health(connection: Connection, repository: Path, as_json: bool) -> None:
-    """Readiness of every model; exit code 1 if one is not ready."""
-    with failures(), server(connection, repository) as where:
-        states = run(where, lambda client: client.health())
+    """Show whether each model is ready; the exit code is 1 if one is not."""
+    with failures(), server(connection, repository) as target:
+        states = run(target, lambda client: client.health())
     if as_json:
         click.echo(json.dumps(states))
     else:
@@ -85,11 +85,11 @@ def health(connection: Connection, repository: Path, as_json: bool) -> None:
 @repository_option
 @json_option
 def info(connection: Connection, repository: Path, as_json: bool) -> None:
-    """The server's version and extensions."""
-    with failures(), server(connection, repository) as where:
-        about = run(where, lambda client: client.info())
+    """Show the server's version and its extensions."""
+    with failures(), server(connection, repository) as target:
+        metadata = run(target, lambda client: client.info())
     if as_json:
-        click.echo(json.dumps(about))
+        click.echo(json.dumps(metadata))
     else:
-        click.echo(f"{about['name']} {about['version']} at {where.url}")
-        click.echo("extensions: " + ", ".join(about["extensions"]))
+        click.echo(f"{metadata['name']} {metadata['version']} at {target.url}")
+        click.echo("extensions: " + ", ".join(metadata["extensions"]))

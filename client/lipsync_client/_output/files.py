@@ -1,4 +1,4 @@
-"""Results appear whole or not at all: written aside, then renamed."""
+"""Results that appear complete or not at all."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from .._errors import OutputError
 
 
 def refuse_existing(path: Path, force: bool) -> None:
-    """Say no before any work is done, not after it.
+    """Check, before any work is done, that a result may be written to `path`.
 
     Raises:
-        OutputError: the target is there and may not be replaced, or its directory is missing.
+        OutputError: the path exists and may not be replaced, or its directory is missing.
     """
     if not path.parent.is_dir():
         raise OutputError(f"{path}: the directory {path.parent} does not exist")
@@ -27,7 +27,7 @@ def refuse_existing(path: Path, force: bool) -> None:
 
 @contextmanager
 def written_aside(path: Path, *, directory: bool = False) -> Iterator[Path]:
-    """A place beside `path` to write to; it becomes `path` if the block ends well, and goes if not."""
+    """Yield a path beside `path`, which becomes `path` if the block ends without an exception."""
     aside = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
     try:
         if directory:

@@ -1,11 +1,11 @@
-"""Frames as they are: into a folder of pictures, or raw, one after the other."""
+"""Frames without a container: a folder of images, or raw frames one after the other."""
 
 from __future__ import annotations
 
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 import av
 import numpy as np
@@ -17,20 +17,24 @@ from .pipe import Pipe
 
 
 class FrameWriter:
-    """Writes 000000.png … or 000000.jpg … into a directory.
+    """A writer of 000000.png … or 000000.jpg … into a folder.
 
-    PNGs hold the frames exactly; JPEGs are the server's own, byte for byte.
+    PNG files hold the frames exactly; JPEG files are the server's own, byte for byte.
+
+    Args:
+        folder: the folder; it exists.
+        name: png or jpg.
     """
 
-    def __init__(self, directory: Path, kind: str) -> None:
-        self._directory, self._kind = directory, kind
+    def __init__(self, folder: Path, name: str) -> None:
+        self._folder, self._name = folder, name
         self._count = 0
 
-    def pictures(self, frames: NDArray[Any]) -> None:
-        """Add frames: uint8 (n, H, W, 3) BGR for PNG, else n JPEGs as bytes."""
+    def write(self, frames: NDArray[np.generic]) -> None:
+        """Write frames: uint8 (n, H, W, 3) BGR for PNG, else an array of n JPEGs as bytes."""
         for frame in frames:
-            data = png(frame) if self._kind == "png" else frame
-            path = self._directory / f"{self._count:06d}.{self._kind}"
+            data = png(frame) if self._name == "png" else frame
+            path = self._folder / f"{self._count:06d}.{self._name}"
             try:
                 path.write_bytes(data)
             except OSError as e:
@@ -38,50 +42,52 @@ class FrameWriter:
             self._count += 1
 
     def close(self) -> None:
-        """Nothing is left to do."""
+        """Do nothing: every file is complete."""
 
     def abort(self) -> None:
-        """Nothing is left to do; the folder will be thrown away."""
+        """Do nothing: the folder is deleted by its owner."""
 
 
 class RawWriter:
-    """Writes frames with nothing between them, as ffmpeg's rawvideo reads them.
+    """A writer of frames without anything between them, as ffmpeg's rawvideo demuxer reads them.
 
     Args:
-        target: the file, or a pipe.
+        target: a file or a pipe.
         name: bgr24 or rgb24.
     """
 
     def __init__(self, target: Path | Pipe, name: str) -> None:
         self._name, self._rgb = str(target), name == "rgb24"
-        self._file: Any = target.open("wb") if isinstance(target, Path) else target
+        self._target: BinaryIO | Pipe = target.open("wb") if isinstance(target, Path) else target
 
-    def pictures(self, frames: NDArray[np.uint8]) -> None:
-        """Add frames: uint8 (n, H, W, 3) BGR."""
+    def write(self, frames: NDArray[np.generic]) -> None:
+        """Write frames: uint8 (n, H, W, 3) BGR."""
         for frame in frames:
-            part = np.ascontiguousarray(frame[:, :, ::-1] if self._rgb else frame)
+            pixels = np.ascontiguousarray(frame[:, :, ::-1] if self._rgb else frame)
             try:
-                self._file.write(part.data)
+                self._target.write(pixels.data)
             except OSError as e:
                 raise OutputError(f"{self._name} cannot be written: {e.strerror}") from e
 
     def close(self) -> None:
+        """Write what is buffered."""
         try:
-            if not isinstance(self._file, Pipe):
-                self._file.close()
+            if not isinstance(self._target, Pipe):
+                self._target.close()
         except OSError as e:
             raise OutputError(f"{self._name} cannot be written: {e.strerror}") from e
 
     def abort(self) -> None:
+        """Close a file that will be deleted."""
         with suppress(OutputError):
             self.close()
 
 
 def png(frame: NDArray[np.uint8]) -> bytes:
-    """One PNG of a uint8 (H, W, 3) BGR frame."""
-    context: Any = av.CodecContext.create("png", "w")
+    """Return a PNG of a uint8 (H, W, 3) BGR frame."""
+    context = av.VideoCodecContext.create("png", "w")
     context.height, context.width = frame.shape[:2]
     context.pix_fmt = "rgb24"
     context.time_base = Fraction(1, FPS)
-    picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame[:, :, ::-1]), format="rgb24")
-    return b"".join(bytes(packet) for packet in [*context.encode(picture), *context.encode(None)])
+    image = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame[:, :, ::-1]), format="rgb24")
+    return b"".join(bytes(packet) for packet in [*context.encode(image), *context.encode(None)])

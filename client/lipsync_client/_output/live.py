@@ -10,17 +10,21 @@ import av
 import numpy as np
 
 from .._live.session import LiveFrame
-from .audio_track import EncodedSound
+from .encoded_audio import EncodedAudio
 from .formats import CONTAINER_SPECS, STDOUT, ContainerSpec, FormatError
-from .muxer import H264Units, Muxer
+from .h264 import H264Video
+from .muxer import Muxer
 from .pipe import Pipe
 
 # Each packet goes out when it is there; what waits in a buffer comes late.
 _AT_ONCE = {"flush_packets": "1"}
-_KINDS = {name: CONTAINER_SPECS[name] for name in ("ts", "fmp4", "mkv")} | {
+_KINDS: dict[str, ContainerSpec] = {
+    "ts": CONTAINER_SPECS["ts"],
+    "fmp4": CONTAINER_SPECS["fmp4"],
+    "mkv": CONTAINER_SPECS["mkv"],
     "flv": ContainerSpec(
-        "H264", "flv", {"flvflags": "no_duration_filesize"}, encodes="aac", pipes=True
-    )
+        "H264", "flv", {"flvflags": "no_duration_filesize"}, audio_encoder="aac", pipeable=True
+    ),
 }
 CONTAINERS = tuple(_KINDS)
 _SUFFIXES = {".ts": "ts", ".mp4": "fmp4", ".m4v": "fmp4", ".mkv": "mkv", ".flv": "flv"}
@@ -39,7 +43,7 @@ def container_for(target: str, asked: str | None) -> str:
         FormatError: neither the option nor the output's name says it, or it cannot be written there.
     """
     if asked is not None:
-        if target == str(STDOUT) and not _KINDS[asked].pipes:
+        if target == str(STDOUT) and not _KINDS[asked].pipeable:
             raise FormatError(f"{asked} cannot be written to standard output; ts, fmp4 and flv can")
         return asked
     if target == str(STDOUT):
@@ -67,9 +71,9 @@ class LiveWriter:
         kind = _KINDS[container]
         self._rate = rate
         self._layout = av.AudioLayout({1: "mono", 2: "stereo"}.get(channels, f"{channels}c"))
-        self._sound = EncodedSound("aac", rate, self._layout.name)
-        kind = replace(kind, options={**kind.options, **_AT_ONCE})
-        self._muxer = Muxer(target, kind, H264Units(), self._sound)
+        self._sound = EncodedAudio("aac", rate, self._layout.name)
+        kind = replace(kind, muxer_options={**kind.muxer_options, **_AT_ONCE})
+        self._muxer = Muxer(target, kind, H264Video(), self._sound)
         self._begun = False
 
     def write(self, frame: LiveFrame) -> None:
@@ -80,8 +84,8 @@ class LiveWriter:
         planes = np.ascontiguousarray(frame.audio.T)
         sound = av.AudioFrame.from_ndarray(planes, format="fltp", layout=self._layout.name)
         sound.sample_rate = self._rate
-        self._sound.frame(sound)
-        self._muxer.pictures([frame.video])
+        self._sound.add_frame(sound)
+        self._muxer.write([frame.video])
 
     def close(self) -> None:
         """Finish."""

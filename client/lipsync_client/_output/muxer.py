@@ -1,161 +1,106 @@
-"""Pictures and sound into one container, in step."""
+"""Video and audio in one container, in step."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Protocol
 
 import av
+import numpy as np
+from numpy.typing import NDArray
 
-from .._errors import LipSyncError, OutputError, ServerError
+from .._errors import LipSyncError, OutputError
 from ..protocol import FPS
-from .audio_track import Sound, begin, finish
 from .formats import ContainerSpec
 from .pipe import Pipe
+from .tracks import AudioTrack, Packet, VideoTrack, end_time, start_time
 
 _AAC_FRAME = 1024  # samples
-_EVER = 3600  # seconds, longer than any packet
-_IDR, _SLICE = 5, 1  # NAL unit types
-
-
-class Video(Protocol):
-    """Makes packets of what the server sent."""
-
-    def begin(self, container: Any, first: Any) -> None:
-        """Make the stream, of the shape of the first picture."""
-
-    def packets(self, frames: Iterable[Any]) -> Iterable[av.Packet[Any]]:
-        """Those that are ready after some more frames."""
-
-    def rest(self) -> Iterable[av.Packet[Any]]:
-        """What an encoder still held."""
-
-
-class H264Units:
-    """The server's access units as they are: bytes, one a frame, Annex B."""
-
-    def __init__(self) -> None:
-        self._stream: Any = None
-        self._count = 0
-
-    def begin(self, container: Any, first: bytes) -> None:
-        try:
-            with av.open(io.BytesIO(first), format="h264") as probe:
-                self._stream = container.add_stream_from_template(probe.streams.video[0])
-        except (av.FFmpegError, IndexError) as e:
-            raise ServerError("the server's H264 does not begin with a decodable picture") from e
-        self._stream.time_base = Fraction(1, FPS)
-
-    def packets(self, frames: Iterable[bytes | None]) -> Iterable[av.Packet[Any]]:
-        for unit in frames:
-            if unit is None:  # a picture that was left out: the one before it stands
-                self._count += 1
-                continue
-            packet = av.Packet(unit)
-            packet.stream, packet.time_base = self._stream, Fraction(1, FPS)
-            packet.pts = packet.dts = self._count
-            packet.duration = 1
-            packet.is_keyframe = is_idr(unit)
-            self._count += 1
-            yield packet
-
-    def rest(self) -> Iterable[av.Packet[Any]]:
-        return ()
-
-
-def is_idr(unit: bytes) -> bool:
-    """Whether an Annex-B access unit is a picture that decoding can begin with."""
-    at = unit.find(b"\0\0\1")
-    while at >= 0 and at + 3 < len(unit):
-        kind = unit[at + 3] & 31
-        if kind in (_IDR, _SLICE):
-            return kind == _IDR
-        at = unit.find(b"\0\0\1", at + 3)
-    return False
+_UNBOUNDED_S = 3600  # longer than any packet
 
 
 class Muxer:
-    """A container that takes pictures and sound as they come, both from 0 on.
+    """A container that takes frames and audio as they come; both begin at time 0.
 
-    The sound goes in as far as the pictures have come, and ends with them: less than a frame and an
-    AAC frame later. (The contract's count leaves the last 27 to 77 ms of a clip without a picture.)
+    The audio is written as far as the video has come. It ends less than a frame and an AAC frame after
+    the video. (The contract's count of frames leaves the last 27 to 77 ms of a clip without a frame.)
 
     Args:
-        target: the file, written in place, a network address, or a pipe.
-        kind: which container.
-        video: what makes packets of the frames.
-        sound: what makes packets of the sound.
+        target: a file, which is written in place, a network address, or a pipe.
+        spec: the container.
+        video: the video track.
+        audio: the audio track.
     """
 
     def __init__(
-        self, target: Path | str | Pipe, kind: ContainerSpec, video: Video, sound: Sound
+        self, target: Path | str | Pipe, spec: ContainerSpec, video: VideoTrack, audio: AudioTrack
     ) -> None:
         self._name = str(target)
-        self._video, self._sound = video, sound
+        self._video, self._audio = video, audio
         self._container = av.open(
             target if isinstance(target, Pipe) else str(target), "w",
-            format=kind.muxer, options=kind.options,
+            format=spec.muxer, options=dict(spec.muxer_options),
         )  # fmt: skip
-        self._context = sound.add_to(self._container).codec_context
-        self._keeps_delay = kind.delay == "edits" or (kind.delay and sound.delay_in_header)
+        self._context = audio.begin(self._container).codec_context
+        self._keeps_delay = spec.delay == "edits" or (
+            spec.delay == "header" and audio.delay_in_header
+        )
         self._frames = 0
 
-    def pictures(self, frames: Any) -> None:
-        """Add frames, as the video takes them."""
+    def write(self, frames: NDArray[np.generic] | list[bytes | None]) -> None:
+        """Write frames in the form that the video track takes."""
         if len(frames) and not self._frames:
             self._video.begin(self._container, frames[0])
         for frame in frames:
-            self._write(self._sound.packets(self._end))
-            self._write(self._video.packets([frame]))
+            self._mux(self._audio.packets(self._end_s))
+            self._mux(self._video.packets([frame]))
             self._frames += 1
 
     def close(self) -> None:
         """Finish the file."""
-        self._sound.finish(self._end)
-        self._write(self._sound.packets(self._end))
-        self._write(self._video.rest())
-        self._write(self._tail())
+        self._audio.flush(self._end_s)
+        self._mux(self._audio.packets(self._end_s))
+        self._mux(self._video.flush())
+        self._mux(self._audio_after_the_video())
         try:
             self._container.close()
         except (av.FFmpegError, OSError) as e:
-            raise self._failed(e) from e
+            raise self._failure(e) from e
 
     def abort(self) -> None:
-        """Let go of a file that will be thrown away."""
+        """Close a file that will be deleted."""
         try:
             self._container.close()
         except (av.FFmpegError, OSError, LipSyncError):
-            return  # it failed before, and said why then
+            return  # the error that led here has been raised already
 
     @property
-    def _end(self) -> Fraction:
-        """Where the pictures end, seconds."""
+    def _end_s(self) -> Fraction:
+        """The end of the video in seconds."""
         return Fraction(self._frames, FPS)
 
-    def _tail(self) -> Iterable[av.Packet[Any]]:
-        """Sound from the last picture's end on, as long as it may be."""
+    def _audio_after_the_video(self) -> Iterator[Packet]:
+        """Yield the audio packets beyond the end of the video, as far as they may go."""
         limit = Fraction(1, FPS) + Fraction(_AAC_FRAME, self._context.sample_rate)
         nominal = Fraction(self._context.frame_size or 0, self._context.sample_rate)
-        for packet in self._sound.packets(self._end + _EVER):
-            from_end = begin(packet) - self._end
-            # An encoder's last packet says how much of it is clip; players may play all of it.
-            over = max(finish(packet) - self._end, from_end + nominal)
-            # A long one (FLAC) that goes too far is left out only if that is the lesser evil.
-            if over >= limit and over > -from_end:
+        for packet in self._audio.packets(self._end_s + _UNBOUNDED_S):
+            start = start_time(packet) - self._end_s
+            # An encoder's last packet states how much of it belongs to the clip; some players play all of it.
+            end = max(end_time(packet) - self._end_s, start + nominal)
+            # A long packet (FLAC) that ends too late is left out only if that loses less than it saves.
+            if end >= limit and end > -start:
                 return
             yield packet
 
-    def _write(self, packets: Iterable[av.Packet[Any]]) -> None:
+    def _mux(self, packets: Iterable[Packet]) -> None:
         try:
             for packet in packets:
-                # Without a way to say "skip this", what lies before 0 would move everything else.
+                # A container that cannot mark the delay as skipped would shift everything else by it.
                 if self._keeps_delay or packet.pts is None or packet.pts >= 0:
                     self._container.mux(packet)
         except (av.FFmpegError, OSError) as e:
-            raise self._failed(e) from e
+            raise self._failure(e) from e
 
-    def _failed(self, e: Exception) -> OutputError:
-        return OutputError(f"{self._name} cannot be written: {getattr(e, 'strerror', None) or e}")
+    def _failure(self, e: av.FFmpegError | OSError) -> OutputError:
+        return OutputError(f"{self._name} cannot be written: {e.strerror or e}")

@@ -1,4 +1,4 @@
-"""Standard output as a place for pictures."""
+"""A pipe as the destination of frames."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import threading
 
 from .._errors import OutputError, PipeClosed
 
-_LOOK_EVERY_S = 0.2
+_POLL_INTERVAL_S = 0.2
 
 
 class Pipe:
-    """Writes to a file descriptor, at the reader's pace, until it is told to stop.
+    """A file descriptor that takes data at its reader's pace, until `stop` is called.
 
     Args:
-        fd: where to.
+        fd: the file descriptor.
     """
 
     def __init__(self, fd: int) -> None:
@@ -28,27 +28,27 @@ class Pipe:
         return "standard output"
 
     def write(self, data: bytes | memoryview) -> int:
-        """Write all of it.
+        """Write all of `data` and return its length in bytes.
 
         Raises:
-            PipeClosed: nobody reads any more, or `stop` was called.
-            OutputError: anything else.
+            PipeClosed: the reader closed its end, or `stop` was called.
+            OutputError: the write failed for another reason.
         """
         rest = memoryview(data).cast("B")
         while rest:
             if self._stopped.is_set():
-                raise PipeClosed("stopped")
-            if not self._poll.poll(_LOOK_EVERY_S * 1000):
+                raise PipeClosed("the write was stopped")
+            if not self._poll.poll(_POLL_INTERVAL_S * 1000):
                 continue
             try:
-                # So much never blocks when there is room: a reader that hangs cannot hold us here.
+                # A write of this size never blocks when the pipe is ready, whatever the reader does.
                 rest = rest[os.write(self._fd, rest[: select.PIPE_BUF]) :]
             except BrokenPipeError as e:
-                raise PipeClosed("nobody reads standard output any more") from e
+                raise PipeClosed(f"the reader of {self} closed it") from e
             except OSError as e:
-                raise OutputError(f"standard output cannot be written: {e.strerror}") from e
+                raise OutputError(f"{self} cannot be written: {e.strerror}") from e
         return len(data)
 
     def stop(self) -> None:
-        """End a write that waits for its reader, in whatever thread it is."""
+        """End a write that waits for the reader; it may run in another thread."""
         self._stopped.set()

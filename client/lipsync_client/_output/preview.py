@@ -1,13 +1,14 @@
-"""GIF and animated WebP: small, silent, for a page or a message."""
+"""GIF and animated WebP: small previews without audio."""
 
 from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import av
+import numpy as np
 from av.filter import Graph
+from numpy.typing import NDArray
 
 from .._errors import OutputError, ServerError
 from ..protocol import FPS
@@ -17,68 +18,73 @@ _ENCODERS = {"gif": ("gif", "pal8"), "webp": ("libwebp_anim", "bgra")}
 
 
 class PreviewWriter:
-    """Writes every so many-th of the server's JPEGs, scaled down.
+    """A writer that scales some of the server's JPEGs down and writes them at a lower frame rate.
 
-    A GIF is written as it comes. A WebP's encoder keeps the compressed pictures until the end.
+    A GIF is written as its frames come. The encoder of WebP keeps the compressed frames until the end.
 
     Args:
-        path: the file, written in place.
-        form: gif or webp, with fps and width.
+        path: the file; it is written in place.
+        output_format: gif or webp, with fps and width.
     """
 
-    def __init__(self, path: Path, form: OutputFormat) -> None:
-        self._path, self._form = path, form
-        self._rate = Fraction(form.fps).limit_denominator(1000)
-        self._container = av.open(str(path), "w", format=form.kind.muxer, options=form.kind.options)
-        self._jpeg: Any = av.CodecContext.create("mjpeg", "r")
-        self._graph: Any = Graph()
-        self._stream: Any = None
-        self._seen = self._shown = 0
+    def __init__(self, path: Path, output_format: OutputFormat) -> None:
+        self._path, self._format = path, output_format
+        self._rate = Fraction(output_format.fps).limit_denominator(1000)
+        spec = output_format.spec
+        self._container = av.open(
+            str(path), "w", format=spec.muxer, options=dict(spec.muxer_options)
+        )
+        self._jpeg = av.VideoCodecContext.create("mjpeg", "r")
+        self._graph = Graph()
+        self._stream: av.VideoStream | None = None
+        self._received = self._written = 0
 
-    def pictures(self, frames: Any) -> None:
-        """Add frames: bytes, a JPEG each."""
+    def write(self, frames: NDArray[np.generic]) -> None:
+        """Write frames: an array of n JPEGs as bytes."""
         for jpeg in frames:
-            # Picture k of the preview is the one that the video shows at k / fps.
-            if self._seen == int(self._shown * FPS / self._rate):
-                self._show(jpeg)
-                self._shown += 1
-            self._seen += 1
+            # Frame k of the preview is the one that the video shows at k / fps.
+            if self._received == int(self._written * FPS / self._rate):
+                self._encode(jpeg)
+                self._written += 1
+            self._received += 1
 
     def close(self) -> None:
+        """Finish the file."""
         try:
             if self._stream is not None:
                 self._graph.push(None)
-                self._encode_ready()
+                self._mux_filtered(self._stream)
                 self._container.mux(self._stream.encode(None))
             self._container.close()
         except (av.FFmpegError, OSError) as e:
-            raise self._failed(e) from e
+            raise self._failure(e) from e
 
     def abort(self) -> None:
+        """Close a file that will be deleted."""
         try:
             self._container.close()
         except (av.FFmpegError, OSError):
-            return  # it failed before, and said why then
+            return  # the error that led here has been raised already
 
-    def _show(self, jpeg: bytes) -> None:
+    def _encode(self, jpeg: bytes) -> None:
         try:
             (frame,) = self._jpeg.decode(av.Packet(jpeg))
         except (av.FFmpegError, ValueError) as e:
-            raise ServerError("the server's JPEG is none") from e
+            raise ServerError("the server's JPEG output cannot be decoded") from e
         try:
             if self._stream is None:
-                self._begin(frame)
-            frame.pts, frame.time_base = self._shown, 1 / self._rate
+                self._stream = self._begin(frame)
+            frame.pts, frame.time_base = self._written, 1 / self._rate
             self._graph.push(frame)
-            self._encode_ready()
+            self._mux_filtered(self._stream)
         except (av.FFmpegError, OSError) as e:
-            raise self._failed(e) from e
+            raise self._failure(e) from e
 
-    def _begin(self, frame: av.VideoFrame) -> None:
-        """The stream, and the way to it: scaled, and for GIF a palette of each picture's own."""
-        width = min(self._form.width, frame.width)
+    def _begin(self, frame: av.VideoFrame) -> av.VideoStream:
+        """Add the stream and build its filters: scaling and, for GIF, a palette for each frame."""
+        width = min(self._format.width, frame.width)
         height = max(1, round(frame.height * width / frame.width))
-        encoder, pixels = _ENCODERS[self._form.name]
+        encoder, pixel_format = _ENCODERS[self._format.name]
         graph = self._graph
         source = graph.add_buffer(
             width=frame.width, height=frame.height, format=frame.format, time_base=1 / self._rate
@@ -88,7 +94,7 @@ class PreviewWriter:
         source.link_to(scale)
         scale.link_to(bgra)
         sink = graph.add("buffersink")
-        if pixels == "pal8":
+        if pixel_format == "pal8":
             split = graph.add("split")
             palette = graph.add("palettegen", "stats_mode=single:reserve_transparent=0")
             use = graph.add("paletteuse", "new=1:dither=sierra2_4a")
@@ -100,19 +106,21 @@ class PreviewWriter:
         else:
             bgra.link_to(sink)
         graph.configure()
-        self._stream = self._container.add_stream(encoder, rate=self._rate)
-        self._stream.width, self._stream.height = width, height
-        self._stream.pix_fmt = pixels
-        self._stream.time_base = 1 / self._rate
+        stream = self._container.add_stream(encoder, rate=self._rate)
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height = width, height
+        stream.pix_fmt = pixel_format
+        stream.time_base = 1 / self._rate
+        return stream
 
-    def _encode_ready(self) -> None:
-        """Encode what the filters give."""
+    def _mux_filtered(self, stream: av.VideoStream) -> None:
+        """Encode and mux the frames that the filters have ready."""
         while True:
             try:
                 frame = self._graph.vpull()
             except (av.BlockingIOError, av.EOFError):
                 return
-            self._container.mux(self._stream.encode(frame))
+            self._container.mux(stream.encode(frame))
 
-    def _failed(self, e: Exception) -> OutputError:
-        return OutputError(f"{self._path} cannot be written: {getattr(e, 'strerror', None) or e}")
+    def _failure(self, e: av.FFmpegError | OSError) -> OutputError:
+        return OutputError(f"{self._path} cannot be written: {e.strerror or e}")

@@ -1,36 +1,37 @@
-"""A render that ends as a file."""
+"""A render whose result is a file, a folder or a pipe."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import aclosing, nullcontext
+from contextlib import aclosing, closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .. import protocol as timeline
-from .._audio import ClipWindow
+from .. import protocol
+from .._audio import AudioFile, ClipWindow
 from .._avatar import Avatar
 from .._errors import InputError
 from .._render import RenderOptions, render
 from .._transports.replicas import Replicas
 from .._transports.response_cache import ResponseCache
+from .audio_track import check_copy
 from .files import refuse_existing
-from .formats import STDOUT, OutputFormat
-from .writers import opened, request_options
+from .formats import STDOUT, FormatError, OutputFormat
+from .writers import open_output
 
-Progress = Callable[[int, int | None], None]  # frames done, frames expected (None: not known)
+Progress = Callable[[int, int | None], None]  # frames done, frames expected (None: unknown)
 
 
 @dataclass(frozen=True)
 class RenderSummary:
-    """What a render came to.
+    """The figures of a finished render.
 
     Attributes:
-        output: the file or directory.
-        frames: video frames.
-        seconds: it took, from the first byte read to the finished file.
-        first_frame_s: until the first frames were there.
+        output: the file or folder.
+        frames: number of video frames.
+        seconds: duration of the render, from the first byte read to the finished file.
+        first_frame_s: time until the first frames came, in seconds.
     """
 
     output: Path
@@ -40,59 +41,83 @@ class RenderSummary:
 
     @property
     def fps(self) -> float:
-        """Frames a second."""
+        """Frames rendered per second."""
         return self.frames / self.seconds
 
     @property
     def realtime_factor(self) -> float:
-        """Seconds of video made a second."""
-        return self.fps / timeline.FPS
+        """Seconds of video rendered per second."""
+        return self.fps / protocol.FPS
 
 
-def check_target(
-    path: Path, form: OutputFormat, plan: RenderOptions, *, force: bool, resume: bool
+def check_render(
+    audio: str | Path,
+    path: Path,
+    output_format: OutputFormat,
+    options: RenderOptions,
+    *,
+    force: bool,
+    resume: bool,
 ) -> None:
-    """Refuse what cannot end well, before a server is asked.
+    """Refuse a render that cannot succeed, before a server is asked; arguments as for render_to_file.
 
     Raises:
-        InputError: the form does not go with the path or the options, or the file is there already.
+        FormatError: the output format does not go with the path, the audio or the options.
+        InputError: the audio cannot be read.
+        OutputError: the output cannot be written, or exists.
     """
-    form.check(path, plan.encoder_options.keys() & {"crf", "preset", "keyint"})
-    if path != STDOUT:
+    server_output = output_format.spec.server_output
+    if options.output not in (None, server_output):
+        raise FormatError(
+            f"{output_format.name} is made from {server_output}, and the options ask for"
+            f" {options.output}: leave `output` out"
+        )
+    output_format.check_encoder_options(options.encoder_options)
+    if path == STDOUT:
+        output_format.check_pipeable("standard output")
+        if resume:
+            raise InputError("a render to standard output cannot be resumed: write to a file")
+    else:
         refuse_existing(path, force)
-    elif resume:
-        raise InputError("what goes to standard output cannot be resumed: write to a file")
+    if not Path(audio).is_fifo():  # which can be read only once
+        with closing(AudioFile(audio)) as source:
+            check_copy(output_format, source)
 
 
 async def render_to_file(
-    transport: Replicas,
-    about: Avatar,
+    backend: Replicas,
+    avatar: Avatar,
     audio: str | Path,
     path: Path,
-    form: OutputFormat,
-    plan: RenderOptions,
+    output_format: OutputFormat,
+    options: RenderOptions,
     *,
     resume: bool,
     progress: Progress | None,
 ) -> RenderSummary:
-    """Render to a target that `check_target` let pass; as `AsyncLipSyncClient.render_to_file`."""
+    """Render after `check_render`; the arguments are those of `AsyncLipSyncClient.render_to_file`."""
     begun, first, done = time.monotonic(), 0.0, 0
-    options = request_options(form, plan.encoder_options)
-    asked = replace(plan, output=form.kind.asks, encoder_options=options)
-    kept = ResponseCache(transport, path.with_name(f".{path.name}.chunks")) if resume else None
-    with kept or nullcontext(), opened(audio, path, form, plan.encoder_options) as output_file:
-        estimate = output_file.source.estimated_samples
-        expected = None if estimate is None else timeline.frame_count(estimate)
-        clip = ClipWindow(output_file.source.blocks())
-        chunks = render(kept or transport, about, clip, asked)
+    spec = output_format.spec
+    # What is made from raw frames is encoded by the client.
+    encoder_options = {} if spec.server_output == "FRAMES" else options.encoder_options
+    request_options = replace(options, output=spec.server_output, encoder_options=encoder_options)
+    cache = ResponseCache(backend, path.with_name(f".{path.name}.chunks")) if resume else None
+    with (
+        cache or nullcontext(),
+        open_output(audio, path, output_format, options.encoder_options) as output,
+    ):
+        estimate = output.source.estimated_samples
+        expected = None if estimate is None else protocol.frame_count(estimate)
+        clip = ClipWindow(output.source.blocks())
+        chunks = render(cache or backend, avatar, clip, request_options)
         async with aclosing(chunks):
             async for chunk in chunks:
                 first = first or time.monotonic() - begun
-                await output_file.pictures(chunk.frames)
+                await output.write(chunk.frames)
                 done += len(chunk.frames)
                 if progress is not None:
                     progress(done, expected)
-        await output_file.close()
-    if kept is not None:
-        kept.remove()
+        await output.close()
+    if cache is not None:
+        cache.remove()
     return RenderSummary(path, done, time.monotonic() - begun, first)

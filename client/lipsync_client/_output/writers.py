@@ -1,42 +1,51 @@
-"""From a form to the writer of it, with the clip open beside."""
+"""From an output format to its writer, together with the open clip."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Protocol
+
+import av
+import numpy as np
+from numpy.typing import NDArray
 
 from .._audio import AudioFile
-from .audio_track import CopiedSound, Sound, check_copy, sound_for
+from .audio_track import audio_track_for
+from .copied_audio import CopiedAudio
 from .files import written_aside
-from .formats import RAW, STDOUT, FormatError, OutputFormat
+from .formats import RAW, STDOUT, OutputFormat
 from .frames import FrameWriter, RawWriter
-from .muxer import H264Units, Muxer, Video
+from .h264 import H264Video
+from .muxer import Muxer
 from .pipe import Pipe
 from .preview import PreviewWriter
-from .vp9 import Vp9
+from .tracks import AudioTrack, VideoTrack
+from .vp9 import Vp9Video
 
-T = TypeVar("T")
+EncoderOptions = Mapping[str, str | int | bool]
 
 
 class Writer(Protocol):
-    """Where the frames of a render go."""
+    """A destination of the frames of a render."""
 
-    def pictures(self, frames: Any) -> None:
-        """Add frames as the server gave them, in order."""
+    def write(self, frames: NDArray[np.generic]) -> None:
+        """Write frames in the form in which the server sent them, in order."""
 
     def close(self) -> None:
-        """Finish."""
+        """Finish the result."""
 
     def abort(self) -> None:
-        """Let go; the result will be thrown away."""
+        """Release a result that will be deleted."""
 
 
-class Output:
-    """A clip being written: frames go in, in a thread, so that a slow disk or reader holds up no request.
+class ClipOutput:
+    """A clip and the writer of its frames.
+
+    The writer works in a thread, so that a slow disk or a slow reader delays no request.
 
     Attributes:
         source: the clip.
@@ -46,96 +55,83 @@ class Output:
         self.source = source
         self._writer, self._pipe = writer, pipe
 
-    async def pictures(self, frames: Any) -> None:
-        """Add frames as the server gave them, in order."""
-        await self._apart(lambda: self._writer.pictures(frames))
+    async def write(self, frames: NDArray[np.generic]) -> None:
+        """Write frames in the form in which the server sent them, in order."""
+        await self._in_thread(lambda: self._writer.write(frames))
 
     async def close(self) -> None:
-        """Finish, when all frames are in."""
-        await self._apart(self._writer.close)
+        """Finish the result after the last frame."""
+        await self._in_thread(self._writer.close)
 
-    async def _apart(self, work: Callable[[], T]) -> T:
+    async def _in_thread(self, work: Callable[[], None]) -> None:
         task = asyncio.ensure_future(asyncio.to_thread(work))
         try:
-            return await asyncio.shield(task)
+            await asyncio.shield(task)
         except asyncio.CancelledError:
             if self._pipe is not None:
                 self._pipe.stop()
-            # Nobody may touch the file while the thread does; what it still says is of no account.
+            # The file may not be touched while the thread uses it. The thread's own error no longer matters.
             await asyncio.gather(task, return_exceptions=True)
             raise
 
 
-def request_options(form: OutputFormat, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The encoder options that are the server's; WebM is encoded here."""
-    return {} if form.name == "webm" else dict(options)
-
-
 @contextmanager
-def opened(
-    audio: str | Path, path: Path, form: OutputFormat, options: Mapping[str, Any]
-) -> Iterator[Output]:
-    """The open clip, and what its frames go to; a file appears if the block ends well.
+def open_output(
+    audio: str | Path, path: Path, output_format: OutputFormat, encoder_options: EncoderOptions
+) -> Iterator[ClipOutput]:
+    """Open a clip and the writer of its frames; the result appears if the block ends without an exception.
 
     Args:
         audio: the clip.
-        path: the file or folder, or "-".
-        form: what to write.
-        options: crf and keyint of what is encoded here.
+        path: the file or folder; "-" is standard output.
+        output_format: the format of the result.
+        encoder_options: crf and keyint of video that the client encodes.
     """
     if path == STDOUT:
         pipe = Pipe(sys.stdout.fileno())
-        with _writing(audio, pipe, form, options) as output:
+        with _open_writer(audio, pipe, output_format, encoder_options) as output:
             yield output
         return
     with (
-        written_aside(path, directory=form.folder) as aside,
-        _writing(audio, aside, form, options) as output,
+        written_aside(path, directory=output_format.is_folder) as aside,
+        _open_writer(audio, aside, output_format, encoder_options) as output,
     ):
         yield output
 
 
 @contextmanager
-def _writing(
-    audio: str | Path, target: Path | Pipe, form: OutputFormat, options: Mapping[str, Any]
-) -> Iterator[Output]:
-    sound: Sound | None = None
+def _open_writer(
+    audio: str | Path,
+    target: Path | Pipe,
+    output_format: OutputFormat,
+    encoder_options: EncoderOptions,
+) -> Iterator[ClipOutput]:
+    track: AudioTrack | None = None
 
-    def heard(frame: Any) -> None:
-        if sound is not None:
-            sound.frame(frame)
+    def add_to_track(frame: av.AudioFrame) -> None:
+        if track is not None:
+            track.add_frame(frame)
 
     with ExitStack() as stack:
-        source = AudioFile(audio, on_frame=heard)
+        source = AudioFile(audio, on_frame=add_to_track)
         stack.callback(source.close)
-        if form.kind.encodes:
-            sound = sound_for(form, Path(audio), source.codec, source.sample_rate, source.layout)
-            if isinstance(sound, CopiedSound):
-                stack.callback(sound.close)
-            video: Video = Vp9(options) if form.name == "webm" else H264Units()
-            writer: Writer = Muxer(target, form.kind, video, sound)
-        elif form.name in RAW:
-            writer = RawWriter(target, form.name)
-        elif isinstance(target, Pipe):
-            raise FormatError(f"{form.name} cannot be written to a pipe")
-        elif form.folder:
-            writer = FrameWriter(target, form.name)
+        if output_format.spec.audio_encoder:
+            track = audio_track_for(output_format, source)
+            if isinstance(track, CopiedAudio):
+                stack.callback(track.close)
+            encodes = output_format.spec.server_output == "FRAMES"
+            video: VideoTrack = Vp9Video(encoder_options) if encodes else H264Video()
+            writer: Writer = Muxer(target, output_format.spec, video, track)
+        elif output_format.name in RAW:
+            writer = RawWriter(target, output_format.name)
         else:
-            writer = PreviewWriter(target, form)
+            assert isinstance(target, Path)  # check_target refused the other formats for a pipe
+            if output_format.is_folder:
+                writer = FrameWriter(target, output_format.name)
+            else:
+                writer = PreviewWriter(target, output_format)
         try:
-            yield Output(source, writer, target if isinstance(target, Pipe) else None)
+            yield ClipOutput(source, writer, target if isinstance(target, Pipe) else None)
         except BaseException:
             writer.abort()
             raise
-
-
-def check_sound(audio: Path, form: OutputFormat) -> None:
-    """Refuse early to copy sound that the container cannot hold.
-
-    Raises:
-        FormatError: names the codecs that it holds.
-        InputError: the clip cannot be read.
-    """
-    if form.audio == "copy":
-        with closing(AudioFile(audio)) as source:
-            check_copy(form, audio, source.codec)
