@@ -1,8 +1,8 @@
-"""A bounded load test of the demo avatar on an embedded server; leaves out/loadtest.html and its figures.
+"""Run a short load test of the demo avatar on an embedded server; write out/loadtest.html and its figures.
 
     python loadtests/embedded.py [--repository DIR] [--seconds 60] [--users 3] [LOCUST OPTIONS AND CLASSES]
 
-Locust's options and user classes replace the usual ones: `... GrpcLive --max-late-ratio 0`.
+Locust's options and user classes replace the default ones: `... GrpcLive --max-late-ratio 0`.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from lipsync_embedded import Server
 
 ROOT = Path(__file__).resolve().parents[1]
 HERE = Path(__file__).resolve().parent
-# All but the live viewers: what they ask for a second may be more than this machine makes.
-USUAL = ["GrpcClips", "HttpClips", "StreamClips", "--max-failure-ratio", "0", "--min-fps", "1"]
+# Without the live viewers, whose 25 frames a second may be more than this machine can make.
+DEFAULTS = ["GrpcClips", "HttpClips", "StreamClips", "--max-failure-ratio", "0", "--min-fps", "1"]
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.option("--repository", type=Path, default=ROOT / "model_repository", show_default=False)
 @click.option("--seconds", type=click.IntRange(min=1), default=60)
 @click.option("--users", type=click.IntRange(min=1), default=3)
-@click.option("--out", type=Path, default=ROOT / "out", help="Directory of the report.")
+@click.option("--out", type=Path, default=ROOT / "out", help="Folder for the report.")
 @click.argument("locust", nargs=-1, type=click.UNPROCESSED)
 def main(repository: Path, seconds: int, users: int, out: Path, locust: tuple[str, ...]) -> None:
-    """Run Locust against an embedded server; its exit code is ours."""
+    """Run Locust against an embedded server, and end with its exit code."""
     out.mkdir(parents=True, exist_ok=True)
     report = out / "loadtest.html"
     click.echo("starting the server ...", err=True)
@@ -42,12 +42,12 @@ def main(repository: Path, seconds: int, users: int, out: Path, locust: tuple[st
             "--metrics-url", server.metrics_url,
             "--html", str(report), "--csv", str(out / "loadtest"),
             "--summary", str(out / "loadtest.json"),
-            *(locust or USUAL),
+            *(locust or DEFAULTS),
         ]  # fmt: skip
         with subprocess.Popen(command) as process:
             try:
                 code = process.wait()
-            except KeyboardInterrupt:  # Locust got it too, and writes its report
+            except KeyboardInterrupt:  # Locust receives it too, and writes its report
                 code = process.wait()
     click.echo(f"The report: {report}")
     sys.exit(code)

@@ -1,4 +1,4 @@
-"""Beside the locustfile, this makes Locust look for the knee: -f locustfile.py,knee.py."""
+"""Let Locust search for the knee: -f locustfile.py,knee.py."""
 
 from lipsync_locust.shapes import KneeSearch
 

@@ -6,32 +6,16 @@ import asyncio
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from lipsync_client import AsyncLipSyncClient, OutputFormat, RenderOptions
+from lipsync_client._transports.request import Request, Tensor
 
 from .case import AVATAR
 from .job import Outcome
 
 Result = Literal["mp4", "jpg", "raw"]  # raw: frames received as arrays, and dropped
 RESULTS: tuple[Result, ...] = ("mp4", "jpg", "raw")
-
-
-class _TimedTransport:
-    """The client's transport; notes the duration of every request."""
-
-    def __init__(self, transport: Any) -> None:
-        self._transport = transport
-        self.calls: list[tuple[float, int]] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-    async def infer(self, *arguments: Any) -> Any:
-        begun = time.perf_counter()
-        frames = await self._transport.infer(*arguments)
-        self.calls.append((time.perf_counter() - begun, len(frames)))
-        return frames
 
 
 @dataclass
@@ -59,17 +43,28 @@ class Clips:
         self.target.mkdir(parents=True, exist_ok=True)
         self._loop = asyncio.new_event_loop()
         self._client = AsyncLipSyncClient(self.url)
-        self._loop.run_until_complete(self._client.__aenter__())
-        self._timed = _TimedTransport(self._client._transport)
-        self._client._transport = self._timed
+        self._loop.run_until_complete(self._time_requests())
         self._loop.run_until_complete(self._client.avatar(self.avatar))
 
+    async def _time_requests(self) -> None:
+        """Note the duration of each request of the client in `_calls`."""
+        backend = await self._client._open()
+        infer = backend.infer
+
+        async def timed(request: Request, timeout_s: float) -> Tensor:
+            begun = time.perf_counter()
+            frames = await infer(request, timeout_s)
+            self._calls.append((time.perf_counter() - begun, len(frames)))
+            return frames
+
+        backend.infer = timed  # type: ignore[method-assign]
+
     def run(self) -> Outcome:
-        self._timed.calls = []
+        self._calls: list[tuple[float, int]] = []
         begun = time.perf_counter()
         frames, first_s = zip(*self._loop.run_until_complete(self._render_all()), strict=True)
         seconds = time.perf_counter() - begun
-        return Outcome(sum(frames), seconds, max(first_s), self._timed.calls)
+        return Outcome(sum(frames), seconds, max(first_s), self._calls)
 
     async def _render_all(self) -> list[tuple[int, float]]:
         render = self._render_raw if self.result == "raw" else self._render_file
@@ -91,11 +86,11 @@ class Clips:
             self.speech,
             path,
             self.avatar,
-            self._options("H264"),
+            self._options(),
             output_format=OutputFormat(self.result),
             force=True,
         )
         return summary.frames, summary.first_frame_s
 
-    def _options(self, output: Literal["FRAMES", "H264"]) -> RenderOptions:
+    def _options(self, output: Literal["FRAMES"] | None = None) -> RenderOptions:
         return RenderOptions(output=output, chunk=self.chunk, in_flight=self.in_flight)

@@ -1,4 +1,5 @@
 """Locust users, load shape and reports for the lip-sync service; started by ../locustfile.py.
 
-Only `users`, `shapes` and `plugin` import Locust, which patches the standard library for gevent on import.
+Locust patches the standard library for gevent on import: only `users`, `shapes` and `plugin` import
+it.
 """

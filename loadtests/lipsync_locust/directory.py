@@ -1,4 +1,4 @@
-"""What the server has, asked once for all users of a process."""
+"""The server's avatars and models, requested once for all users of a process."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ import logging
 
 from gevent.lock import RLock
 
-from lipsync_client import LipSyncError
-from lipsync_client import UnknownAvatar as NotAnAvatar
-from lipsync_client._avatar import Avatar, is_avatar
+from lipsync_client import Avatar, ServerError, UnknownAvatar
+from lipsync_client._avatar import is_avatar
 
-from .failures import Failure, Rejected, UnknownAvatar
-from .requests import Connection
+from .connections import TimedConnection
 
 STREAM_MODEL = "stream"  # the decoupled model
 log = logging.getLogger(__name__)
 
 
 class Directory:
-    """Avatars by name, and whether there is a stream; every method may raise a Failure."""
+    """Avatars by name, and whether the server has the model `stream`.
+
+    Every method may raise a LipSyncError.
+    """
 
     def __init__(self) -> None:
         self._lock = RLock()
@@ -26,33 +27,30 @@ class Directory:
         self._names: list[str] = []
         self._stream: bool | None = None
 
-    def names(self, connection: Connection, wanted: list[str]) -> list[str]:
-        """The avatars asked for, else those that the server lists."""
+    def names(self, connection: TimedConnection, wanted: list[str]) -> list[str]:
+        """Return the wanted avatars; if none are named, those that the server lists."""
         if wanted:
             return wanted
         with self._lock:
             if not self._names:
                 try:
                     models = sorted(connection.models())
-                except Failure as e:
-                    raise type(e)(f"{e.message} (with --avatar the index is not needed)") from e
+                except ServerError as e:
+                    raise type(e)(f"{e} (with --avatar the model index is not needed)") from e
                 self._names = [m for m in models if is_avatar(connection.config(m))]
             if not self._names:
                 raise UnknownAvatar("the server lists no avatar")
             return self._names
 
-    def avatar(self, connection: Connection, name: str) -> Avatar:
+    def avatar(self, connection: TimedConnection, name: str) -> Avatar:
+        """Return the avatar of this name."""
         with self._lock:
             if name not in self._avatars:
-                try:
-                    self._avatars[name] = Avatar.from_config(connection.config(name))
-                except NotAnAvatar as e:
-                    raise UnknownAvatar(str(e)) from e
-                except LipSyncError as e:
-                    raise Rejected(str(e)) from e
+                self._avatars[name] = Avatar.from_config(connection.config(name))
             return self._avatars[name]
 
-    def has_stream(self, connection: Connection) -> bool:
+    def has_stream(self, connection: TimedConnection) -> bool:
+        """Return whether the server has the model `stream`; log a warning if it has not."""
         with self._lock:
             if self._stream is None:
                 try:

@@ -1,80 +1,45 @@
-"""Failures by cause: what Locust groups by, and what a reader of the report asks first."""
+"""The reasons under which failed requests are counted, and the two errors that only a load test has."""
 
 from __future__ import annotations
 
-from tritonclient.utils import InferenceServerException
+from lipsync_client import (
+    LipSyncError,
+    NotAllowed,
+    Overloaded,
+    Rejected,
+    ServerError,
+    ServerLost,
+    ServerTimeout,
+    UnknownAvatar,
+    Unreachable,
+)
 
-import lipsync_client
-
-
-class Failure(Exception):
-    """A request that failed; `cause` is what it is counted under."""
-
-    cause = "server error"
-
-    def __str__(self) -> str:
-        message = super().__str__()
-        return f"{self.cause}: {message}" if message else self.cause
-
-    @property
-    def message(self) -> str:
-        return super().__str__()
+LATE = "late"
 
 
-class Late(Failure):
-    """A live chunk that came after its deadline, or was not asked for because too many were under way."""
-
-    cause = "late"
+class Late(ServerError):
+    """A live chunk came after its deadline, or was not requested because too many were in flight."""
 
 
-class Unreachable(Failure):
-    cause = "unreachable"
+class WrongResponse(ServerError):
+    """A response without the frames that were requested."""
 
 
-class TimedOut(Failure):
-    cause = "timeout"
-
-
-class UnknownAvatar(Failure):
-    cause = "unknown avatar"
-
-
-class Rejected(Failure):
-    """The server says that the request is at fault."""
-
-    cause = "rejected"
-
-
-class Overloaded(Failure):
-    cause = "overloaded"
-
-
-class Denied(Failure):
-    """A key, a token or a permission is missing."""
-
-    cause = "denied"
-
-
-class WrongAnswer(Failure):
-    """An answer without the frames asked for."""
-
-    cause = "wrong answer"
-
-
-_BY_ERROR: dict[type[lipsync_client.ServerError], type[Failure]] = {
-    lipsync_client.Unreachable: Unreachable,
-    lipsync_client.ServerLost: Unreachable,
-    lipsync_client.ServerTimeout: TimedOut,
-    lipsync_client.UnknownAvatar: UnknownAvatar,
-    lipsync_client.Rejected: Rejected,
-    lipsync_client.Overloaded: Overloaded,
-    lipsync_client.NotAllowed: Denied,
+_REASONS: dict[type[LipSyncError], str] = {
+    Late: LATE,
+    WrongResponse: "wrong response",
+    Unreachable: "unreachable",
+    ServerLost: "unreachable",
+    ServerTimeout: "timeout",
+    UnknownAvatar: "unknown avatar",
+    Rejected: "rejected",
+    Overloaded: "overloaded",
+    NotAllowed: "not allowed",
 }
 
 
-def translated(error: Exception) -> Failure:
-    """Return the failure behind an exception of tritonclient or of what lies below it."""
-    failure = _BY_ERROR.get(type(lipsync_client.to_error(error, "the server")), Failure)
-    if isinstance(error, InferenceServerException):
-        return failure(str(error.message() or error))
-    return failure(f"{type(error).__name__}: {error}")
+def reason_of(error: BaseException) -> str:
+    """Return the reason under which an error is counted; a few words."""
+    if isinstance(error, LipSyncError):
+        return _REASONS.get(type(error), "server error")
+    return type(error).__name__

@@ -1,21 +1,23 @@
-"""Where more users stop paying: the last step that keeps to the limits and still makes more frames."""
+"""The knee: the last step of the load that keeps within the limits and still makes more frames."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-GROWTH = 1.05  # frames a second must grow by this factor to count as growing: runs differ by less
+GROWTH = (
+    1.05  # frames per second must grow by this factor: smaller differences are noise between runs
+)
 
 
 @dataclass(frozen=True)
 class Step:
-    """What one step of the load came to.
+    """The figures of one step of the load.
 
     Attributes:
-        p95_ms: of single requests, or of the first frame where all users stream; None if none came.
+        p95_ms: of single requests, or of the first frame if all users stream; None without a response.
         late: share of live chunks that came after their deadline, 0 to 1.
-        failed: share of requests that failed for another reason, 0 to 1.
+        failed: share of requests that failed for another reason than lateness, 0 to 1.
     """
 
     users: int
@@ -27,14 +29,16 @@ class Step:
 
 @dataclass(frozen=True)
 class Limits:
+    """The limits of a step: the 95th percentile, and the shares of late and failed requests."""
+
     p95_ms: float
     late: float
     failed: float
 
     def broken_by(self, step: Step) -> str | None:
-        """The limit a step breaks, in words."""
+        """Return the limit that a step breaks, as text; None if it breaks none."""
         if step.p95_ms is None:
-            return "no request came back"
+            return "no request was answered"
         if step.failed > self.failed:
             return f"{step.failed:.1%} of the requests failed (limit {self.failed:.1%})"
         if step.late > self.late:
@@ -46,33 +50,35 @@ class Limits:
 
 @dataclass(frozen=True)
 class Knee:
-    """The step, or None if not even the first kept to the limits, and a sentence.
+    """The result of a search.
 
     Attributes:
-        found: a further step was worse, so the search may end.
+        step: the knee; None if even the first step broke a limit.
+        found: a later step was worse, so the search may end.
+        text: the result as a sentence.
     """
 
     step: Step | None
     found: bool
-    words: str
+    text: str
 
 
 def find(steps: Sequence[Step], limits: Limits) -> Knee:
-    """Look through steps with ever more users."""
+    """Find the knee among steps with increasing numbers of users."""
     best: Step | None = None
     for step in steps:
         why = limits.broken_by(step)
         if why is None and best is not None and step.fps < GROWTH * best.fps:
-            why = f"it made {step.fps:.1f} frames a second, not {GROWTH - 1:.0%} more"
+            why = f"they got {step.fps:.1f} frames per second, not {GROWTH - 1:.0%} more"
         if why is None:
             best = step
         elif best is None:
-            return Knee(None, True, f"No knee: already {_users(step.users)} were too many: {why}.")
+            return Knee(None, True, f"No knee: {_users(step.users)} broke a limit: {why}.")
         else:
             return Knee(
                 best,
                 True,
-                f"The knee is at {_users(best.users)}: {best.fps:.1f} frames a second, p95"
+                f"The knee is at {_users(best.users)}: {best.fps:.1f} frames per second, p95"
                 f" {best.p95_ms:.0f} ms. With {_users(step.users)}, {why}.",
             )
     if best is None:
@@ -80,8 +86,8 @@ def find(steps: Sequence[Step], limits: Limits) -> Knee:
     return Knee(
         best,
         False,
-        f"No knee up to {_users(best.users)}: {best.fps:.1f} frames a second, p95"
-        f" {best.p95_ms:.0f} ms; further steps were not tried.",
+        f"No knee up to {_users(best.users)}: {best.fps:.1f} frames per second, p95"
+        f" {best.p95_ms:.0f} ms; no further steps were run.",
     )
 
 

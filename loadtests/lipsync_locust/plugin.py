@@ -1,27 +1,29 @@
-"""Ties the users' events to the tally, the server's counters and the report, on every Locust node."""
+"""Connect the users' events with the tally, the server's counters and the report, on every Locust node."""
 
 from __future__ import annotations
 
 import logging
 import time
+from argparse import Namespace
 from typing import Any
 
 import gevent
 from locust import events
-from locust.runners import MasterRunner, WorkerRunner
+from locust.env import Environment
+from locust.runners import MasterRunner, Runner, WorkerRunner
 
 from . import knee, report
 from .directory import Directory
-from .failures import Failure
+from .failures import reason_of
 from .server_metrics import Counters, difference, read
-from .settings import Settings, add_options
-from .summary import Summary, broken_limits, summarise, with_server, with_steps
+from .settings import LoadTestSettings, add_options
+from .summary import LoadTestSummary, broken_limits, summarise
 from .tally import Measured, Tally
 
 _MESSAGE_KEY = "lipsync"
 _STOP_MESSAGE = "lipsync_stop"
 _REPORT_S = 10.0  # workers report every three seconds
-_COUNTING_S = 1.0  # Triton answers a request first, and counts it then
+_COUNTING_S = 1.0  # Triton counts a request after it has responded to it
 log = logging.getLogger(__name__)
 events.init_command_line_parser.add_listener(add_options)
 
@@ -30,13 +32,13 @@ class Plugin:
     """The state of a node; `environment.lipsync`.
 
     Attributes:
-        settings: of the run under way; None before the first, or if they make no sense.
-        steps: that a search for the knee has finished.
+        settings: of the current run; None before the first, or if they cannot be used.
+        steps: the finished steps of a search for the knee.
     """
 
-    def __init__(self, environment: Any) -> None:
+    def __init__(self, environment: Environment) -> None:
         self.environment = environment
-        self.settings: Settings | None = None
+        self.settings: LoadTestSettings | None = None
         self._refused = self._ending = False
         self.directory = Directory()
         self.tally = Tally()
@@ -55,7 +57,7 @@ class Plugin:
         hooks.worker_report.add_listener(self._on_worker_report)
         hooks.reset_stats.add_listener(self._on_reset)
         if self._is_worker:
-            environment.runner.register_message(_STOP_MESSAGE, self._on_stop_message)
+            self._runner.register_message(_STOP_MESSAGE, self._on_stop_message)
         else:
             hooks.test_stopping.add_listener(self._on_test_stopping)
             hooks.test_stop.add_listener(self._on_test_stop)
@@ -65,30 +67,39 @@ class Plugin:
             report.extend_web_ui(environment.web_ui, self.summary)
 
     @property
+    def _runner(self) -> Runner:
+        assert self.environment.runner is not None  # Locust sets both before any event
+        return self.environment.runner
+
+    @property
+    def _options(self) -> Namespace:
+        assert self.environment.parsed_options is not None
+        options: Namespace = self.environment.parsed_options
+        return options
+
+    @property
     def _is_worker(self) -> bool:
         return isinstance(self.environment.runner, WorkerRunner)
 
-    def summary(self) -> Summary:
-        """The run so far."""
+    def summary(self) -> LoadTestSummary:
+        """Return the figures of the run so far."""
         end = time.time() if self._ended is None else self._ended
         summary = summarise(self.tally, end - self._began if self._began else 0.0)
         summary.server_note = self._server_note
         if self._before is not None:
             try:
-                # After the end never again: a server that hangs would cost its time-out each time.
+                # Not again after the end: a server that hangs would cost its timeout each time.
                 after = self._read() if self._ended is None else self._after
-                with_server(summary, difference(self._before, after) if after else [])
+                summary.server = difference(self._before, after) if after else []
             except ValueError as e:
                 summary.server_note = str(e)
         if self.steps:
-            with_steps(summary, self.steps, knee.find(self.steps, self.limits))
-        options = self.environment.parsed_options
+            summary.steps = self.steps
+            summary.knee = knee.find(self.steps, self.limits).text
+        options = self._options
         summary.settings = report.shown_settings(options, self.environment)
         summary.broken_limits = broken_limits(summary, options) or []
         return summary
-
-    def elapsed_s(self) -> float:
-        return time.time() - self._began
 
     def _on_request(
         self,
@@ -102,13 +113,10 @@ class Plugin:
         measured = context.get("lipsync")
         if not isinstance(measured, Measured):
             return
-        cause, message = None, ""
-        if isinstance(exception, Failure):
-            cause, message = exception.cause, exception.message
-        elif exception is not None:
-            cause, message = type(exception).__name__, str(exception)
+        reason = None if exception is None else reason_of(exception)
+        message = "" if exception is None else str(exception)
         tally = self._unsent if self._is_worker else self.tally
-        tally.add((request_type, name), measured, response_time, cause, message)
+        tally.add((request_type, name), measured, response_time, reason, message)
         if not self._is_worker:
             self._end_if_enough()
 
@@ -118,10 +126,10 @@ class Plugin:
         self.steps.clear()
         self._refused = self._ending = False
         self.directory = Directory()
-        options = self.environment.parsed_options
+        options = self._options
         try:
-            self.settings = Settings.of(options, self.environment.host)
-        except Exception as e:  # Locust would go on after any exception of a listener
+            self.settings = LoadTestSettings.of(options, self.environment.host)
+        except Exception as e:  # Locust ignores the exceptions of listeners
             self.settings, self._refused = None, True
             log.error("the run cannot start: %s", e)
             if not self._is_worker:
@@ -135,16 +143,14 @@ class Plugin:
             self._before = self._read()
 
     def _end_if_enough(self) -> None:
-        wanted = self.environment.parsed_options.stop_after
+        wanted = self._options.stop_after
         if wanted and not self._ending and self.tally.requests >= wanted:
             self._ending = True
-            gevent.spawn(
-                self._end_run
-            )  # not here: a user may be calling, and would wait for itself
+            # Not here: a user may be the caller, and would wait for itself.
+            gevent.spawn(self._end_run)
 
     def _end_run(self) -> None:
-        runner = self.environment.runner
-        runner.quit() if self.environment.web_ui is None else runner.stop()
+        self._runner.quit() if self.environment.web_ui is None else self._runner.stop()
 
     def _on_test_stopping(self, **_: Any) -> None:
         """Wait for the workers' last requests: without a web page Locust's master quits at once."""
@@ -157,7 +163,7 @@ class Plugin:
             gevent.sleep(0.2)
 
     def _on_stop_message(self, **_: Any) -> None:
-        gevent.spawn(self.environment.runner.stop)  # the master hears of it in the next report
+        gevent.spawn(self._runner.stop)  # the next report tells the master
 
     def _on_test_stop(self, **_: Any) -> None:
         if self.settings is not None and self._ended is None:
@@ -166,7 +172,7 @@ class Plugin:
             self._after = self._read()
 
     def _last_event(self) -> float:
-        """Time of the last request, as Locust merges it: what comes after it is only the run's end."""
+        """Return the time of the last request: the time after it is only the end of the run."""
         last = self.environment.stats.last_request_timestamp or self._began
         return float(min(max(last, self._began), time.time()))
 
@@ -198,18 +204,18 @@ class Plugin:
         if self.settings is None:
             self.environment.process_exit_code = 2 if self._refused else None
             return
-        if self._ended is None:  # by a signal, in the midst of a run
+        if self._ended is None:  # by a signal, during a run
             self._ended = self._last_event()
             self._after = self._read()
-        broken = broken_limits(self.summary(), self.environment.parsed_options)
+        broken = broken_limits(self.summary(), self._options)
         if broken is not None:
             self.environment.process_exit_code = 1 if broken else 0
 
     def _on_quit(self, **_: Any) -> None:
         if self.settings is not None:
-            report.write(self.summary(), self.environment.parsed_options)
+            report.write(self.summary(), self._options)
 
 
 @events.init.add_listener
-def _on_init(environment: Any, **_: Any) -> None:
-    environment.lipsync = Plugin(environment)
+def _on_init(environment: Environment, **_: Any) -> None:
+    environment.lipsync = Plugin(environment)  # type: ignore[attr-defined]

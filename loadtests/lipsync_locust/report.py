@@ -1,4 +1,4 @@
-"""Our figures in Locust's HTML report and web page, and as CSV and JSON files."""
+"""Our figures in Locust's HTML report and web page, and in CSV and JSON files."""
 
 from __future__ import annotations
 
@@ -6,88 +6,93 @@ import csv
 import json
 import logging
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, PackageLoader
+from flask import Response, request
+from jinja2 import Environment as Templates
+from jinja2 import PackageLoader
 
-from .summary import Summary
+from .knee import Step
+from .server_metrics import ModelLoad
+from .summary import EventFigures, FailureFigures, LoadTestSummary
+
+if TYPE_CHECKING:
+    from locust.env import Environment
+    from locust.web import WebUI
 
 log = logging.getLogger(__name__)
 _SETTINGS = (
     "avatar", "output", "audio", "short_seconds", "long_seconds", "in_flight", "live_deadline",
 )  # fmt: skip
-_TABLES = ("rows", "causes", "server", "steps")
+_TABLES = ("rows", "failures", "server", "steps")
 _BODY = "<body>"
 
 
-def shown_settings(options: Namespace, environment: Any) -> dict[str, Any]:
-    """What a reader needs to know to run it again; never the headers."""
+def shown_settings(options: Namespace, environment: Environment) -> dict[str, str | float]:
+    """Return the settings that a reader needs to repeat the run, without the headers, which are secret."""
     shown = {name: getattr(options, name) for name in _SETTINGS}
     classes = ", ".join(c.__name__ for c in environment.user_classes)
     return {"host": environment.host or "127.0.0.1", "users": classes} | shown
 
 
-def section(summary: Summary) -> str:
-    """The figures as a piece of HTML."""
-    templates = Environment(
-        loader=PackageLoader(__package__, "."), autoescape=True, trim_blocks=True
-    )
+def section(summary: LoadTestSummary) -> str:
+    """Return the figures as a section of HTML."""
+    templates = Templates(loader=PackageLoader(__package__, "."), autoescape=True, trim_blocks=True)
     templates.filters["number"] = number
     return templates.get_template("section.html").render(summary=summary)
 
 
-def number(value: Any) -> str:
-    """A figure as a table shows it."""
+def number(value: float | str | None) -> str:
+    """Return a figure in the form that tables show."""
     if value is None:
         return "-"
     if isinstance(value, float):
-        return (
-            f"{value:.0f}"
-            if abs(value) >= 100
-            else f"{value:.1f}"
-            if value >= 10
-            else f"{value:.2f}"
-        )
+        digits = 0 if abs(value) >= 100 else 1 if value >= 10 else 2
+        return f"{value:.{digits}f}"
     return str(value)
 
 
-def inserted(page: str, summary: Summary) -> str:
-    """Locust's HTML report with our section at its head."""
+def insert_section(page: str, summary: LoadTestSummary) -> str:
+    """Return Locust's HTML report with our section at its top."""
     head, body, rest = page.rpartition(_BODY)
     if not body:
-        raise ValueError("Locust's report has no <body>: this version of Locust is not known here")
+        raise ValueError(
+            "Locust's report: expected a <body>, found none. This version of Locust is not supported."
+        )
     return head + body + section(summary) + rest
 
 
-def extend_web_ui(web_ui: Any, summary: Callable[[], Summary]) -> None:
-    """Our section in the report that the web page offers, and as a page of its own at /lipsync."""
+def extend_web_ui(web_ui: WebUI, summary: Callable[[], LoadTestSummary]) -> None:
+    """Add our section to the report that the web page offers, and as a page at /lipsync."""
 
-    @web_ui.app.after_request
-    def extend_report(response: Any) -> Any:
-        from flask import request
+    app = web_ui.app
+    assert app is not None
 
+    @app.after_request
+    def extend_report(response: Response) -> Response:
         if request.path.endswith("/stats/report") and response.status_code == 200:
-            response.set_data(inserted(response.get_data(as_text=True), summary()))
+            response.set_data(insert_section(response.get_data(as_text=True), summary()))
         return response
 
-    @web_ui.app.route("/lipsync")
+    @app.route("/lipsync")
     @web_ui.auth_required_if_enabled
     def page() -> str:
         return f"<!doctype html><title>Lip-sync load test</title>{section(summary())}"
 
-    @web_ui.app.route("/lipsync.json")
+    @app.route("/lipsync.json")
     @web_ui.auth_required_if_enabled
-    def figures() -> Any:
+    def figures() -> dict[str, Any]:
         return summary().to_dict()
 
 
-def write(summary: Summary, options: Namespace) -> None:
-    """The files that the options ask for, and a few lines in the log."""
+def write(summary: LoadTestSummary, options: Namespace) -> None:
+    """Write the files that the options name, and a few lines to the log."""
     if options.html_file and Path(options.html_file).exists():
         path = Path(options.html_file)
-        path.write_text(inserted(path.read_text("utf-8"), summary), "utf-8")
+        path.write_text(insert_section(path.read_text("utf-8"), summary), "utf-8")
     if options.csv_prefix:
         for table in _TABLES:
             _write_csv(Path(f"{options.csv_prefix}_lipsync_{table}.csv"), getattr(summary, table))
@@ -99,26 +104,28 @@ def write(summary: Summary, options: Namespace) -> None:
         log.info("%s", line)
 
 
-def lines(summary: Summary) -> list[str]:
-    """The run in a few sentences."""
+def lines(summary: LoadTestSummary) -> list[str]:
+    """Return the run in a few sentences."""
     first, chunk = summary.first_frame_ms, summary.chunk_ms
     text = [
-        f"{summary.frames} frames in {summary.elapsed_s:.1f} s: {summary.fps:.1f} a second,"
+        f"{summary.frames} frames in {summary.elapsed_s:.1f} s: {summary.fps:.1f} per second,"
         f" {summary.realtime_factor:.2f} times real time",
         f"first frame p50/p95/p99: {'/'.join(map(number, first.values()))} ms;"
         f" chunk: {'/'.join(map(number, chunk.values()))} ms",
     ]
-    text += [f"{c['count']} x {c['type']} {c['name']}: {c['cause']}" for c in summary.causes]
+    text += [f"{f.count} x {f.type} {f.name}: {f.reason}" for f in summary.failures]
     text += [summary.server_note] if summary.server_note else []
     text += [summary.knee] if summary.knee else []
-    return text + [f"limit not kept: {broken}" for broken in summary.broken_limits]
+    return text + [f"limit broken: {broken}" for broken in summary.broken_limits]
 
 
-def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+def _write_csv(
+    path: Path, rows: Sequence[EventFigures | FailureFigures | ModelLoad | Step]
+) -> None:
     if not rows:
-        path.unlink(missing_ok=True)  # an earlier run's
+        path.unlink(missing_ok=True)  # left by an earlier run
         return
     with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0].keys())
+        writer = csv.DictWriter(file, asdict(rows[0]).keys())
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(asdict(row) for row in rows)

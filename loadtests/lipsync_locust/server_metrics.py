@@ -1,12 +1,11 @@
-"""Triton's own counters before and after a run: queue, compute and batch size of every model."""
+"""Triton's counters before and after a run: queue, computation and batch size of each model."""
 
 from __future__ import annotations
 
 import urllib.request
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -27,11 +26,11 @@ Counters = dict[str, dict[str, float]]  # model -> short name of _COUNTERS -> va
 
 @dataclass(frozen=True)
 class ModelLoad:
-    """What a model did between two readings; times are means a request, in milliseconds.
+    """The load of a model between two readings; times are means per request, in milliseconds.
 
     Attributes:
-        inferences: elements of all batches; of a generator, frames.
-        mean_batch: inferences an execution; None if it was not executed.
+        inferences: elements of all batches; for a generator, frames.
+        mean_batch: inferences per execution; None if the model was not executed.
     """
 
     model: str
@@ -45,16 +44,13 @@ class ModelLoad:
     output_ms: float
     mean_batch: float | None
 
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 def parse(text: str) -> Counters:
-    """Counters of Prometheus's text format, summed over versions and reasons."""
+    """Return the counters in a text of Prometheus's format, summed over versions and reasons."""
     counters: Counters = defaultdict(lambda: dict.fromkeys(_COUNTERS.values(), 0.0))
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
-            # The parser strips or adds "_total" by the type that the server declares.
+            # The parser strips or adds "_total", depending on the type that the server declares.
             short = _COUNTERS.get(sample.name.removesuffix("_total"))
             if short and "model" in sample.labels:
                 counters[sample.labels["model"]][short] += sample.value
@@ -62,16 +58,16 @@ def parse(text: str) -> Counters:
 
 
 def read(urls: Sequence[str]) -> Counters:
-    """Counters of all replicas together.
+    """Return the counters of all replicas together.
 
     Raises:
-        OSError: one does not answer.
-        ValueError: what answers is not Prometheus's format.
+        OSError: a replica does not respond.
+        ValueError: a response is not in Prometheus's format.
     """
     together: Counters = {}
     for url in urls:
-        with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer:
-            counters = parse(answer.read().decode())
+        with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as response:
+            counters = parse(response.read().decode())
         for model, values in counters.items():
             sums = together.setdefault(model, dict.fromkeys(values, 0.0))
             for name, value in values.items():
@@ -80,17 +76,17 @@ def read(urls: Sequence[str]) -> Counters:
 
 
 def difference(before: Counters, after: Counters) -> list[ModelLoad]:
-    """Models that had requests in between, by name.
+    """Return the loads of the models that had requests in between, by name.
 
     Raises:
-        ValueError: a counter went backwards: the server was started anew in between.
+        ValueError: a counter decreased, so the server was restarted in between.
     """
     loads = []
     for model, now in sorted(after.items()):
-        then = before.get(model, dict.fromkeys(now, 0.0))
-        delta = {name: now[name] - then[name] for name in now}
+        old = before.get(model, dict.fromkeys(now, 0.0))
+        delta = {name: now[name] - old[name] for name in now}
         if min(delta.values()) < 0:
-            raise ValueError(f"the counters of {model} went backwards: the server was restarted")
+            raise ValueError(f"the counters of {model} decreased: the server was restarted")
         if not delta["requests"] and not delta["failures"]:
             continue
         each = {

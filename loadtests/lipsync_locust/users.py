@@ -1,4 +1,4 @@
-"""Locust users: one a protocol for clips, one a protocol for live viewers, one for the stream."""
+"""Locust users: for clips and for live viewers over each protocol, and for the model `stream`."""
 
 from __future__ import annotations
 
@@ -8,39 +8,40 @@ import random
 import time
 from collections import deque
 from collections.abc import Iterator
-from typing import Any
 
 import gevent
 import grpc.experimental.gevent as grpc_gevent
+import numpy as np
+from gevent import Greenlet
 from gevent.pool import Pool
 from locust import User, constant, tag, task  # patches the standard library
 from locust.exception import StopUser
+from numpy.typing import NDArray
 
-from lipsync_client import protocol as timeline
-from lipsync_client._avatar import Avatar
+from lipsync_client import Avatar, LipSyncError, protocol
 from lipsync_client._render import FIRST_CHUNK
 
+from .connections import GrpcConnection, HttpConnection, TimedConnection, slice_tensors
 from .directory import STREAM_MODEL, Directory
-from .failures import Failure, Late, WrongAnswer
-from .requests import Connection, GrpcConnection, HttpConnection, slice_tensors
-from .settings import Settings
+from .failures import Late, WrongResponse
+from .settings import LoadTestSettings
 from .tally import CHUNK, CLIP, FIRST, LIVE, SETUP, STREAM, Measured
 
 grpc_gevent.init_gevent()  # after Locust's patching, before any channel
 
-LIVE_FRAMES = timeline.FPS  # of a live chunk: one a second
-LIVE_BACKLOG = 5  # chunks a live viewer has under way before it asks for no more
+LIVE_FRAMES = protocol.FPS  # of a live chunk, which is requested once a second
+LIVE_BACKLOG = 5  # live chunks in flight beyond which a viewer requests no more
 _RETRY_S = 1.0
 log = logging.getLogger(__name__)
+Samples = NDArray[np.float32]  # [n], 16 kHz
 
 
 class LipsyncUser(User):
-    """A user with a connection of its own; what it knows of the server is shared."""
+    """A user with a connection of its own; the users of a process share the directory of the server."""
 
     abstract = True
-    connection: Connection
-
-    skipped = False  # there is nothing for this user to do, as the log says
+    connection: TimedConnection
+    skipped = False  # the server lacks what this user needs; the log names it
 
     def on_start(self) -> None:
         if self.environment.lipsync.settings is not None:
@@ -50,13 +51,13 @@ class LipsyncUser(User):
         if hasattr(self, "connection"):
             self.connection.close()
 
-    def connect(self, settings: Settings) -> Connection:
+    def connect(self, settings: LoadTestSettings) -> TimedConnection:
         raise NotImplementedError
 
     @property
-    def settings(self) -> Settings:
-        settings: Settings | None = self.environment.lipsync.settings
-        if settings is None:  # the log says why
+    def settings(self) -> LoadTestSettings:
+        settings: LoadTestSettings | None = self.environment.lipsync.settings
+        if settings is None:  # the log names the reason
             raise StopUser
         return settings
 
@@ -66,9 +67,13 @@ class LipsyncUser(User):
         return directory
 
     def fire(
-        self, name: str, began: float, measured: Measured, failure: Failure | None = None
+        self, name: str, began: float, measured: Measured, error: LipSyncError | None = None
     ) -> None:
-        """Tell Locust of an event that began at `began` on the clock of time.perf_counter."""
+        """Report an event to Locust.
+
+        Args:
+            began: start of the event, on the clock of time.perf_counter().
+        """
         elapsed = time.perf_counter() - began
         self.environment.events.request.fire(
             request_type=self.connection.type,
@@ -77,12 +82,16 @@ class LipsyncUser(User):
             response_length=0,
             response=None,
             context={"lipsync": measured},
-            exception=failure,
+            exception=error,
             start_time=time.time() - elapsed,
         )
 
-    def chosen(self, mixed: bool = False) -> Avatar | None:
-        """The avatar to ask for; None if the server does not give one, which counts as a failure."""
+    def choose_avatar(self, mixed: bool = False) -> Avatar | None:
+        """Return the avatar to request; None if the server names none, which counts as a failure.
+
+        Args:
+            mixed: draw one of all avatars, in place of the first.
+        """
         if self.skipped:
             raise StopUser
         began = time.perf_counter()
@@ -91,30 +100,30 @@ class LipsyncUser(User):
             return self.directory.avatar(
                 self.connection, random.choice(names) if mixed else names[0]
             )
-        except Failure as e:
+        except LipSyncError as e:
             self.fire("avatars", began, Measured(SETUP), e)
             return None
 
-    def chunk(
-        self, name: str, kind: str, avatar: Avatar, wave: Any, first: int, count: int
+    def request_chunk(
+        self, name: str, kind: str, avatar: Avatar, samples: Samples, first: int, count: int
     ) -> bool:
-        """One request; whether its frames came, and in time."""
+        """Send one request; return whether its frames came in time."""
         live = kind == LIVE
-        tensors = slice_tensors(wave, first, count, live=live)
-        failure: Failure | None = None
+        tensors = slice_tensors(samples, first, count, live=live)
+        error: LipSyncError | None = None
         began = time.perf_counter()
         try:
             self.connection.infer(avatar.name, tensors, self.settings.output, count)
             if live and time.perf_counter() - began > self.settings.deadline_s:
-                failure = Late(f"came after {self.settings.deadline_s:g} s")
-        except Failure as e:
-            failure = e
-        self.fire(name, began, Measured(kind, frames=count), failure)
-        return failure is None
+                error = Late(f"came after {self.settings.deadline_s:g} s")
+        except LipSyncError as e:
+            error = e
+        self.fire(name, began, Measured(kind, frames=count), error)
+        return error is None
 
 
 class ClipUser(LipsyncUser):
-    """Clips one after the other, as fast as they come."""
+    """A user that renders clip after clip without a pause."""
 
     abstract = True
     wait_time = constant(0)
@@ -122,59 +131,64 @@ class ClipUser(LipsyncUser):
     @tag("short")
     @task(4)
     def short(self) -> None:
-        self.clip("short", self.settings.short_s, self.chosen())
+        self.clip("short", self.settings.short_s, self.choose_avatar())
 
     @tag("long")
     @task(1)
     def long(self) -> None:
-        self.clip("long", self.settings.long_s, self.chosen())
+        self.clip("long", self.settings.long_s, self.choose_avatar())
 
     @tag("mixed")
     @task(2)
     def mixed(self) -> None:
-        self.clip("mixed", self.settings.short_s, self.chosen(mixed=True))
+        self.clip("mixed", self.settings.short_s, self.choose_avatar(mixed=True))
 
     def clip(self, name: str, seconds: float, avatar: Avatar | None) -> None:
+        """Render a clip; wait a second after a failure."""
         if avatar is None:
             gevent.sleep(_RETRY_S)
             return
         began = time.perf_counter()
         if not self.render(name, seconds, avatar, began):
-            gevent.sleep(_RETRY_S)  # a refusal comes back at once: do not spin on it
+            gevent.sleep(_RETRY_S)  # a refusal comes at once: do not repeat it in a tight loop
 
     def render(self, name: str, seconds: float, avatar: Avatar, began: float) -> bool:
-        """Ask for the clip chunk by chunk, a few under way at once, and take them in order."""
-        wave = self.settings.clip(seconds)
-        total = timeline.frame_count(len(wave))
-        ahead = Pool(self.settings.in_flight)
-        pending: deque[Any] = deque()
+        """Request the clip chunk by chunk, several in flight, and receive them in order.
+
+        Returns:
+            whether all frames came.
+        """
+        samples = self.settings.clip(seconds)
+        total = protocol.frame_count(len(samples))
+        in_flight = Pool(self.settings.in_flight)
+        pending: deque[Greenlet] = deque()
         chunks = _chunks(total, avatar.max_frames)
+
+        def send(number: int) -> None:
+            for first, count in itertools.islice(chunks, number):
+                arguments = (f"{name} chunk", CHUNK, avatar, samples, first, count)
+                pending.append(in_flight.spawn(self.request_chunk, *arguments))
+
         try:
-            for first, count in itertools.islice(chunks, self.settings.in_flight):
-                pending.append(
-                    ahead.spawn(self.chunk, f"{name} chunk", CHUNK, avatar, wave, first, count)
-                )
-            taken = 0
+            send(self.settings.in_flight)
+            received = 0
             while pending:
                 if not pending.popleft().get():
                     return False
-                if taken == 0:
+                if received == 0:
                     self.fire(f"{name} first frame", began, Measured(FIRST))
-                taken += 1
-                for first, count in itertools.islice(chunks, 1):
-                    pending.append(
-                        ahead.spawn(self.chunk, f"{name} chunk", CHUNK, avatar, wave, first, count)
-                    )
+                received += 1
+                send(1)
         finally:
-            ahead.kill()
+            in_flight.kill()
         self.fire(f"{name} total", began, Measured(CLIP, clip_frames=total))
         return True
 
 
 class LiveUser(LipsyncUser):
-    """A live viewer: 25 frames asked for each second, whether or not the last ones have come.
+    """A live viewer: requests 25 frames each second, whether or not the earlier ones have come.
 
-    Session after session of --long-seconds; the sound is at hand, its end is not told to the server.
+    Sessions of --long-seconds follow one another. The audio is at hand; its length is not sent.
     """
 
     abstract = True
@@ -183,7 +197,7 @@ class LiveUser(LipsyncUser):
         super().on_start()
         self.pool = Pool(LIVE_BACKLOG)
         self.seconds = 0
-        # Viewers do not come on the stroke of a second, all at once.
+        # Viewers do not all start at the same moment.
         self.began = time.perf_counter() + random.random()
         gevent.sleep(self.began - time.perf_counter())
 
@@ -206,48 +220,48 @@ class LiveUser(LipsyncUser):
         self.seconds += 1
         began = time.perf_counter()
         if self.pool.full():
-            late = Late(f"not asked for: {LIVE_BACKLOG} are under way")
+            late = Late(f"not requested: {LIVE_BACKLOG} are in flight")
             self.fire("live chunk", began, Measured(LIVE, timed=False), late)
             return
-        wave = self.settings.clip(session + 1.0)  # frames need sound after their own time
-        self.pool.spawn(self._chunk, wave, first)
+        samples = self.settings.clip(session + 1.0)  # frames need audio after their own time
+        self.pool.spawn(self._request_second, samples, first)
 
-    def _chunk(self, wave: Any, first: int) -> None:
-        avatar = self.chosen()
+    def _request_second(self, samples: Samples, first: int) -> None:
+        avatar = self.choose_avatar()
         if avatar is not None:
             count = min(LIVE_FRAMES, avatar.max_frames)
-            self.chunk("live chunk", LIVE, avatar, wave, first, count)
+            self.request_chunk("live chunk", LIVE, avatar, samples, first, count)
 
 
 class _OverGrpc:
-    def connect(self, settings: Settings) -> Connection:
-        return GrpcConnection(*settings.grpc, settings.timeout_s, settings.headers)
+    def connect(self, settings: LoadTestSettings) -> TimedConnection:
+        return GrpcConnection(settings.grpc, settings.timeout_s, settings.headers)
 
 
 class _OverHttp:
-    def connect(self, settings: Settings) -> Connection:
+    def connect(self, settings: LoadTestSettings) -> TimedConnection:
         in_flight = max(settings.in_flight, LIVE_BACKLOG)
-        return HttpConnection(*settings.http, settings.timeout_s, settings.headers, in_flight)
+        return HttpConnection(settings.http, settings.timeout_s, settings.headers, in_flight)
 
 
 class GrpcClips(_OverGrpc, ClipUser):
-    """Clips in chunks over gRPC."""
+    """A user that renders clips in chunks over gRPC."""
 
 
 class HttpClips(_OverHttp, ClipUser):
-    """Clips in chunks over HTTP."""
+    """A user that renders clips in chunks over HTTP."""
 
 
 class GrpcLive(_OverGrpc, LiveUser):
-    """Live viewers over gRPC."""
+    """A live viewer over gRPC."""
 
 
 class HttpLive(_OverHttp, LiveUser):
-    """Live viewers over HTTP."""
+    """A live viewer over HTTP."""
 
 
 class StreamClips(_OverGrpc, ClipUser):
-    """Whole clips in one call of the decoupled model `stream`."""
+    """A user that renders whole clips in one call of the decoupled model `stream`."""
 
     connection: GrpcConnection
 
@@ -258,23 +272,23 @@ class StreamClips(_OverGrpc, ClipUser):
         began = time.perf_counter()
         try:
             self.skipped = not self.directory.has_stream(self.connection)
-        except Failure as e:
+        except LipSyncError as e:
             self.fire("avatars", began, Measured(SETUP), e)
 
     def render(self, name: str, seconds: float, avatar: Avatar, began: float) -> bool:
-        wave = self.settings.clip(seconds)
-        total = timeline.frame_count(len(wave))
-        name, came = f"{name} stream", 0
+        samples = self.settings.clip(seconds)
+        total = protocol.frame_count(len(samples))
+        name, received = f"{name} stream", 0
         try:
             for frames in self.connection.stream(
-                STREAM_MODEL, avatar.name, wave, self.settings.output
+                STREAM_MODEL, avatar.name, samples, self.settings.output
             ):
-                if came == 0:
+                if received == 0:
                     self.fire(f"{name} first frame", began, Measured(FIRST))
-                came += frames
-            if came != total:
-                raise WrongAnswer(f"expected {total} frames, got {came}")
-        except Failure as e:
+                received += frames
+            if received != total:
+                raise WrongResponse(f"expected {total} frames, got {received}")
+        except LipSyncError as e:
             self.fire(f"{name} total", began, Measured(STREAM), e)
             return False
         self.fire(f"{name} total", began, Measured(STREAM, frames=total, clip_frames=total))
@@ -282,7 +296,7 @@ class StreamClips(_OverGrpc, ClipUser):
 
 
 def _chunks(total: int, largest: int) -> Iterator[tuple[int, int]]:
-    """First frame and number of frames of each request: a small one first, as the client does."""
+    """Yield the first frame and the number of frames of each request: a small one first, as in the client."""
     first, count = 0, min(largest, FIRST_CHUNK)
     while first < total:
         yield first, min(count, total - first)

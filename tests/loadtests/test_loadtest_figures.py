@@ -1,4 +1,4 @@
-"""The arithmetic of the load tests, by hand."""
+"""The arithmetic of the load tests, on figures made by hand."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from collections import Counter
 import pytest
 from tritonclient.utils import InferenceServerException
 
+from lipsync_client import InputError
+from lipsync_client._transports.errors import to_error
 from lipsync_locust import knee
-from lipsync_locust.failures import Overloaded, Rejected, TimedOut, Unreachable, translated
+from lipsync_locust.failures import Late, WrongResponse, reason_of
 from lipsync_locust.server_metrics import difference, parse
-from lipsync_locust.settings import _address, _headers
+from lipsync_locust.settings import Address, address, headers
 from lipsync_locust.summary import broken_limits, summarise
-from lipsync_locust.tally import CHUNK, CLIP, LIVE, Measured, Tally, histogram_percentiles
+from lipsync_locust.tally import CHUNK, CLIP, LIVE, Measured, Tally, TallyRow, percentiles
 
 METRICS = """\
 # HELP nv_inference_request_success Number of successful inference requests
@@ -41,7 +43,7 @@ def metrics(
     return METRICS.format(**locals())
 
 
-def test_server_figures_are_of_the_run_alone() -> None:
+def test_server_figures_cover_the_run_alone() -> None:
     before, after = (
         parse(metrics(10, 2, 100, 10, 5_000, 50_000)),
         parse(metrics(14, 3, 190, 13, 13_000, 850_000)),
@@ -60,12 +62,13 @@ def test_a_restarted_server_is_noticed() -> None:
 
 
 def test_percentiles() -> None:
-    times = Counter({10: 90, 100: 5, 1000: 5})
-    assert histogram_percentiles(times) == [10, 100, 1000]
-    assert histogram_percentiles(Counter()) == [None, None, None]
+    row = TallyRow(CHUNK, times_ms=Counter({10: 90, 100: 5, 1000: 5}))
+    assert percentiles([row]) == [10, 100, 1000]
+    assert percentiles([]) == [None, None, None]
 
 
 def filled() -> Tally:
+    """Return a tally with successes, a rejection and two late chunks."""
     tally = Tally()
     for _ in range(4):
         tally.add(("gRPC", "short chunk"), Measured(CHUNK, frames=25), 500, None)
@@ -82,26 +85,30 @@ def test_a_summary_counts_frames_once_and_late_ones_apart() -> None:
     assert summary.requests == 7
     assert summary.failure_ratio == pytest.approx(1 / 7)
     assert summary.late_ratio == 1.0
-    assert summary.chunk_ms == {"p50": 500, "p95": 1500, "p99": 1500}  # a refusal is no fast answer
-    clip = next(row for row in summary.rows if row["kind"] == CLIP)
-    assert clip["clip_realtime_factor"] == 2.0
-    assert [(c["cause"], c["count"]) for c in summary.causes] == [("late", 2), ("rejected", 1)]
+    assert summary.chunk_ms == {
+        "p50": 500,
+        "p95": 1500,
+        "p99": 1500,
+    }  # a refusal is not counted as a fast response
+    clip = next(row for row in summary.rows if row.kind == CLIP)
+    assert clip.clip_realtime_factor == 2.0
+    assert [(f.reason, f.count) for f in summary.failures] == [("late", 2), ("rejected", 1)]
 
 
 @pytest.mark.parametrize(
     ("limits", "broken"),
     [
         ({"max_failure_ratio": 0.2, "max_late_ratio": 1, "min_fps": 50, "max_p95_ms": 1500}, []),
-        ({"max_failure_ratio": 0.1}, ["failure ratio: 0.1429, at most 0.1 was asked for"]),
-        ({"min_fps": 51}, ["frames a second: 50, at least 51 was asked for"]),
+        ({"max_failure_ratio": 0.1}, ["failure ratio: expected at most 0.1, got 0.1429"]),
+        ({"min_fps": 51}, ["frames per second: expected at least 51, got 50"]),
         (
             {"max_first_frame_ms": 9},
-            ["p95 of the first frame: at most 9 ms was asked for, but nothing was measured"],
+            ["p95 of the first frame: expected at most 9 ms, but nothing was measured"],
         ),
         ({}, None),
     ],
 )
-def test_limits_in_words(limits: dict[str, float], broken: list[str] | None) -> None:
+def test_broken_limits_as_text(limits: dict[str, float], broken: list[str] | None) -> None:
     names = ("max_failure_ratio", "max_late_ratio", "max_p95_ms", "max_first_frame_ms", "min_fps")
     options = Namespace(**dict.fromkeys(names) | limits)
     assert broken_limits(summarise(filled(), elapsed_s=2.0), options) == broken
@@ -129,60 +136,69 @@ def step(
 
 
 @pytest.mark.parametrize(
-    ("steps", "users", "found", "words"),
+    ("steps", "users", "found", "text"),
     [
-        ([step(1, 25), step(2, 50), step(4, 51)], 2, True, "With 4 users, it made 51.0"),
+        ([step(1, 25), step(2, 50), step(4, 51)], 2, True, "With 4 users, they got 51.0"),
         ([step(1, 25), step(2, 50, late=0.02)], 1, True, "2.0% of the live chunks were late"),
         ([step(1, 25), step(2, 50, p95=1001)], 1, True, "p95 was 1001 ms (limit 1000 ms)"),
         ([step(1, 25), step(2, 50, failed=0.1)], 1, True, "10.0% of the requests failed"),
-        ([step(1, 25), step(2, 0, p95=None)], 1, True, "no request came back"),
-        ([step(1, 25, p95=2000)], None, True, "already 1 user were too many"),
+        ([step(1, 25), step(2, 0, p95=None)], 1, True, "no request was answered"),
+        ([step(1, 25, p95=2000)], None, True, "No knee: 1 user broke a limit"),
         ([step(1, 25), step(2, 50)], 2, False, "No knee up to 2 users"),
         ([], None, False, "No step was finished."),
     ],
 )
-def test_knee(steps: list[knee.Step], users: int | None, found: bool, words: str) -> None:
+def test_knee(steps: list[knee.Step], users: int | None, found: bool, text: str) -> None:
     knee_found = knee.find(steps, LIMITS)
     assert (knee_found.step.users if knee_found.step else None) == users
     assert knee_found.found == found
-    assert words in knee_found.words
+    assert text in knee_found.text
 
 
 @pytest.mark.parametrize(
     ("url", "host", "protocol", "expected"),
     [
-        ("", None, "grpc", ("127.0.0.1:8001", False)),
-        ("", "triton.example", "http", ("triton.example:8000", False)),
-        ("", "grpc://triton.example:9001", "grpc", ("triton.example:9001", False)),
-        ("", "grpc://triton.example:9001", "http", ("triton.example:8000", False)),
-        ("grpcs://lips.example:443", "other", "grpc", ("lips.example:443", True)),
-        ("http://[::1]:8100", None, "http", ("[::1]:8100", False)),
+        ("", None, "grpc", Address("127.0.0.1:8001", False)),
+        ("", "triton.example", "http", Address("triton.example:8000", False)),
+        ("", "grpc://triton.example:9001", "grpc", Address("triton.example:9001", False)),
+        ("", "grpc://triton.example:9001", "http", Address("triton.example:8000", False)),
+        ("grpcs://lips.example:443", "other", "grpc", Address("lips.example:443", True)),
+        ("http://[::1]:8100", None, "http", Address("[::1]:8100", False)),
     ],
 )
-def test_addresses(url: str, host: str | None, protocol: str, expected: tuple[str, bool]) -> None:
-    assert _address(url, host, protocol) == expected
+def test_addresses(url: str, host: str | None, protocol: str, expected: Address) -> None:
+    assert address(url, host, protocol) == expected
 
 
-def test_addresses_and_headers_without_sense() -> None:
+def test_addresses_and_headers_that_cannot_be_used() -> None:
     with pytest.raises(ValueError, match=r"expected grpc://HOST:PORT, got 'http://a:1'"):
-        _address("http://a:1", None, "grpc")
-    assert _headers("Authorization: Bearer a:b; x: 1") == {"authorization": "Bearer a:b", "x": "1"}
+        address("http://a:1", None, "grpc")
+    assert headers("Authorization: Bearer a:b; x: 1") == {"authorization": "Bearer a:b", "x": "1"}
     with pytest.raises(ValueError, match="name: value"):
-        _headers("nonsense")
+        headers("nonsense")
 
 
 @pytest.mark.parametrize(
-    ("status", "message", "kind"),
+    ("status", "message", "reason"),
     [
-        ("StatusCode.UNAVAILABLE", "connection refused", Unreachable),
-        ("StatusCode.UNAVAILABLE", "Exceeds maximum queue size", Overloaded),
-        ("StatusCode.DEADLINE_EXCEEDED", "Deadline Exceeded", TimedOut),
-        ("StatusCode.INVALID_ARGUMENT", "AUDIO is empty", Rejected),
-        ("400", "AUDIO is empty", Rejected),
-        ("503", "Exceeds maximum queue size", Overloaded),
+        ("StatusCode.UNAVAILABLE", "connection refused", "unreachable"),
+        ("StatusCode.UNAVAILABLE", "Exceeds maximum queue size", "overloaded"),
+        ("StatusCode.DEADLINE_EXCEEDED", "Deadline Exceeded", "timeout"),
+        ("StatusCode.INVALID_ARGUMENT", "AUDIO is empty", "rejected"),
+        ("400", "AUDIO is empty", "rejected"),
+        ("499", "timed out", "timeout"),
+        ("503", "Exceeds maximum queue size", "overloaded"),
+        ("404", "Request for unknown model: 'nobody' is not found", "unknown avatar"),
     ],
 )
-def test_causes(status: str, message: str, kind: type[Exception]) -> None:
-    failure = translated(InferenceServerException(message, status))
-    assert type(failure) is kind
-    assert str(failure) == f"{failure.cause}: {message}"
+def test_reasons_of_tritons_errors(status: str, message: str, reason: str) -> None:
+    error = to_error(InferenceServerException(message, status), "grpc://127.0.0.1:8001")
+    assert reason_of(error) == reason
+    assert message in str(error)
+
+
+def test_reasons_of_other_errors() -> None:
+    assert reason_of(Late()) == "late"
+    assert reason_of(WrongResponse()) == "wrong response"
+    assert reason_of(InputError()) == "server error"
+    assert reason_of(ZeroDivisionError()) == "ZeroDivisionError"

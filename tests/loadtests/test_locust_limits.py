@@ -1,4 +1,4 @@
-"""Failures by cause, and limits that turn into the exit code."""
+"""Failures by reason, and limits that decide the exit code."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_limits(locust: Callable[..., Run], limits: list[str], code: int, broken
     run = locust("GrpcClips", "--tags", "short", "--stop-after", "2", *limits)
     assert run.code == code, run.log
     assert len(run.figures["broken_limits"]) == broken
-    assert run.html.count("Limit not kept") == broken
+    assert run.html.count("Limit broken") == broken
 
 
 def test_an_unknown_avatar(locust: Callable[..., Run]) -> None:
@@ -29,9 +29,9 @@ def test_an_unknown_avatar(locust: Callable[..., Run]) -> None:
         "--stop-after", "4",
     )  # fmt: skip
     assert run.code == 1, run.log
-    assert set(run.causes()) == {"unknown avatar"}
-    assert {cause["type"] for cause in run.figures["causes"]} == {"gRPC", "HTTP"}
-    assert all("nobody" in cause["example"] for cause in run.figures["causes"])
+    assert set(run.reasons()) == {"unknown avatar"}
+    assert {f["type"] for f in run.figures["failures"]} == {"gRPC", "HTTP"}
+    assert all("nobody" in f["example"] for f in run.figures["failures"])
     assert run.figures["failure_ratio"] == 1
 
 
@@ -44,12 +44,12 @@ def test_no_server(locust: Callable[..., Run]) -> None:
         "--stop-after", "8",
     )  # fmt: skip
     assert run.code == 1, run.log
-    assert set(run.causes()) == {"unreachable"}
+    assert set(run.reasons()) == {"unreachable"}
     assert run.figures["server"] == []
     assert nowhere in run.figures["server_note"]
 
 
-def test_settings_without_sense_end_at_once(locust: Callable[..., Run]) -> None:
+def test_settings_that_cannot_be_used_end_the_run(locust: Callable[..., Run]) -> None:
     with pytest.raises(
         AssertionError, match=r"(?s)exit code 2.*cannot start: /nothing\.wav: no such"
     ):

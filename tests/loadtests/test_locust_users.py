@@ -1,4 +1,4 @@
-"""Every user class against a real server: what Locust counted is what Triton counted."""
+"""Every user class against a real server: Locust's counts are Triton's counts."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_clips_over_both_protocols(locust: Callable[..., Run], tmp_path: Path) -
         assert min(row["succeeded"] for row in rows) > 0
     assert done(clips) == done(first)
     assert run.figures["frames"] == done(clips) * SHORT_FRAMES
-    # Triton's own word: as many requests, and as many frames through the generator.
+    # Triton counted as many requests, and as many frames of the generator.
     assert run.server("toy")["requests"] == done(chunks) == run.figures["requests"] >= 12
     assert run.server("toy_generator")["inferences"] == run.figures["frames"]
     assert all(a["p50"] <= b["p50"] for a, b in zip(first, clips, strict=True))
@@ -86,8 +86,8 @@ def test_late_chunks_are_failures_of_their_own(locust: Callable[..., Run]) -> No
         "--max-failure-ratio", "0", "--max-late-ratio", "0.5",
     )  # fmt: skip
     assert run.code == 1, run.log
-    assert run.figures["broken_limits"] == ["late ratio: 1, at most 0.5 was asked for"]
-    assert run.causes() == {"late": run.rows("live")[0]["failed"]}
+    assert run.figures["broken_limits"] == ["late ratio: expected at most 0.5, got 1"]
+    assert run.reasons() == {"late": run.rows("live")[0]["failed"]}
     assert run.figures["frames"] == 0
 
 

@@ -1,4 +1,4 @@
-"""The `locust` command as a process, and what a run of it left."""
+"""The `locust` command as a process, and the results of a run."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from .toy_avatars import ROOT
 
 LOADTESTS = ROOT / "loadtests"
 LOCUST = [sys.executable, "-m", "locust", "-f", str(LOADTESTS / "locustfile.py")]
-STOP = "90s"  # users end what they have begun, so that our count and the server's must agree
+STOP = "90s"  # users finish their requests, so that our counts and the server's agree
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: exit code, what was printed, our figures, the HTML report."""
+    """A finished run: exit code, output, our figures and the HTML report."""
 
     code: int
     log: str
@@ -30,10 +30,11 @@ class Run:
     def rows(self, kind: str) -> list[dict[str, Any]]:
         return [row for row in self.figures["rows"] if row["kind"] == kind]
 
-    def causes(self) -> dict[str, int]:
+    def reasons(self) -> dict[str, int]:
+        """Return the number of failures by reason."""
         counts: dict[str, int] = {}
-        for cause in self.figures["causes"]:
-            counts[cause["cause"]] = counts.get(cause["cause"], 0) + cause["count"]
+        for failure in self.figures["failures"]:
+            counts[failure["reason"]] = counts.get(failure["reason"], 0) + failure["count"]
         return counts
 
     def server(self, model: str) -> dict[str, Any]:
@@ -49,7 +50,11 @@ def addresses(server: Server) -> list[str]:
 
 
 def run_locust(server: Server, directory: Path, *arguments: str) -> Run:
-    """Run Locust headless; later arguments win over the usual ones, and say when it ends."""
+    """Run Locust headless.
+
+    Args:
+        arguments: further arguments, which override the usual ones; they must end the run.
+    """
     html, figures = directory / "report.html", directory / "figures.json"
     command = [
         *LOCUST, "--headless", "--only-summary", "--stop-timeout", STOP,
@@ -57,9 +62,9 @@ def run_locust(server: Server, directory: Path, *arguments: str) -> Run:
         "--html", str(html), "--csv", str(directory / "run"), "--summary", str(figures),
         *arguments,
     ]  # fmt: skip
-    done = subprocess.run(
+    finished = subprocess.run(
         command, capture_output=True, text=True, timeout=150, cwd=directory, check=False
     )
-    log = done.stdout + done.stderr
-    assert figures.exists(), f"exit code {done.returncode}, {log[-3000:]}"
-    return Run(done.returncode, log, json.loads(figures.read_text()), html.read_text())
+    log = finished.stdout + finished.stderr
+    assert figures.exists(), f"exit code {finished.returncode}, {log[-3000:]}"
+    return Run(finished.returncode, log, json.loads(figures.read_text()), html.read_text())

@@ -1,4 +1,4 @@
-"""The material: clips of speech with the mouth that goes with each frame, and what a microphone does to them."""
+"""The training corpus: clips of speech with the mouth of each frame, and the effects of rooms and microphones."""
 
 from __future__ import annotations
 
@@ -19,107 +19,114 @@ sys.path.append(str(Path(__file__).resolve().parents[3] / "model_repository/mel/
 from lipsync_mel import FPS, MelWindows, clip_windows, make_plan
 
 _ACCENTS = ("gmw/en-GB-x-rp", "en-us", "gmw/en", "gmw/en-GB-scotland")
-# f5 and m6 are held out: the tests speak with them.
+# f5 and m6 are held out for the tests.
 _SPEAKERS = "f1 f2 f3 f4 m1 m2 m3 m4 m5 m7 m8 Alex Annie Andy Gene Jacky Mike adam belinda david linda klatt3 zac"
 
-Wave = NDArray[np.float32]
+Samples = NDArray[np.float32]  # [n], 16 kHz, -1..1
 
 
 @dataclass(frozen=True)
 class Clip:
-    """samples: float32 [n], 16 kHz; mouth: float32 [frames, 5], one row a video frame."""
+    """A clip of speech.
 
-    samples: Wave
+    Attributes:
+        mouth: float32 [frames, 5], the mouth's parameters at each video frame.
+    """
+
+    samples: Samples
     mouth: NDArray[np.float32]
 
 
 def frame_times(samples: int) -> NDArray[np.float64]:
-    """Seconds at the middle of each video frame of a clip."""
+    """Return the seconds at the middle of each video frame of a clip."""
     return (np.arange(clip_windows(samples) + 2) + 0.5) / FPS
 
 
-def clip(samples: Wave, phonemes: list[Phoneme]) -> Clip:
+def clip(samples: Samples, phonemes: list[Phoneme]) -> Clip:
+    """Return a clip with the mouth that its phonemes demand."""
     return Clip(samples, mouth_track(phonemes, frame_times(len(samples))))
 
 
 def spoken(seed: int) -> Clip:
-    """A sentence or a few in some voice, with pauses about it; the same for the same seed."""
+    """Return one to three sentences in a random voice, with pauses before and after; seeded."""
     rng = random.Random(seed)
     voice = f"{rng.choice(_ACCENTS)}+{rng.choice(_SPEAKERS.split())}"
-    said = speak(sentence(rng), voice, rng.randint(110, 210), rng.randint(25, 80))
+    speech = speak(sentence(rng), voice, rng.randint(110, 210), rng.randint(25, 80))
     before, after = (rng.randint(0, SAMPLE_RATE // 2) for _ in range(2))
     shift = before / SAMPLE_RATE
-    moved = [Phoneme(p.ipa, p.start_s + shift, p.end_s + shift) for p in said.phonemes]
-    return clip(np.pad(said.samples, (before, after)), moved)
+    phonemes = [Phoneme(p.ipa, p.start_s + shift, p.end_s + shift) for p in speech.phonemes]
+    return clip(np.pad(speech.samples, (before, after)), phonemes)
 
 
-def as_recorded(samples: Wave, rng: np.random.Generator) -> Wave:
-    """The clip through some room, microphone, gain and noise; as long as before, and in step with it."""
-    wave = samples.astype(np.float64)
+def as_recorded(samples: Samples, rng: np.random.Generator) -> Samples:
+    """Return the clip as heard through a random room, microphone, gain and noise; its length stays."""
+    audio = samples.astype(np.float64)
     if rng.random() < 0.3:
         tail = int(SAMPLE_RATE * rng.uniform(0.05, 0.25))
         room = rng.standard_normal(tail) * np.exp(-6.0 * np.arange(tail) / tail)
         room *= rng.uniform(0.1, 0.5) / np.sqrt((room**2).sum())
         room[0] += 1.0
-        wave = fftconvolve(wave, room)[: len(samples)]
+        audio = fftconvolve(audio, room)[: len(samples)]
     if rng.random() < 0.5:
-        wave = sosfilt(butter(1, rng.uniform(60, 400), "high", fs=SAMPLE_RATE, output="sos"), wave)
-    if rng.random() < 0.5:
-        wave = sosfilt(
-            butter(2, rng.uniform(2800, 7600), "low", fs=SAMPLE_RATE, output="sos"), wave
+        audio = sosfilt(
+            butter(1, rng.uniform(60, 400), "high", fs=SAMPLE_RATE, output="sos"), audio
         )
-    if rng.random() < 0.5:  # a shelf: brighter or duller
-        bright = sosfilt(butter(1, 1500, "high", fs=SAMPLE_RATE, output="sos"), wave)
-        wave = wave + rng.uniform(-0.6, 1.5) * bright
-    peak = np.abs(wave).max() or 1.0
-    wave *= 10 ** (rng.uniform(-26, -0.5) / 20) / peak
-    level = np.sqrt((wave**2).mean())
+    if rng.random() < 0.5:
+        audio = sosfilt(
+            butter(2, rng.uniform(2800, 7600), "low", fs=SAMPLE_RATE, output="sos"), audio
+        )
+    if rng.random() < 0.5:  # a shelf filter: brighter or duller
+        bright = sosfilt(butter(1, 1500, "high", fs=SAMPLE_RATE, output="sos"), audio)
+        audio = audio + rng.uniform(-0.6, 1.5) * bright
+    peak = np.abs(audio).max() or 1.0
+    audio *= 10 ** (rng.uniform(-26, -0.5) / 20) / peak
+    level = np.sqrt((audio**2).mean())
     if rng.random() < 0.85:
-        noise = rng.standard_normal(len(wave))
-        if rng.random() < 0.7:  # towards the spectrum of rooms and fans
+        noise = rng.standard_normal(len(audio))
+        if rng.random() < 0.7:  # closer to the spectrum of rooms and fans
             noise = sosfilt(
                 butter(1, rng.uniform(100, 2000), "low", fs=SAMPLE_RATE, output="sos"), noise
             )
         noise *= level * 10 ** (-rng.uniform(12, 50) / 20) / np.sqrt((noise**2).mean())
-        wave = wave + noise
-    return np.clip(wave, -1.0, 1.0).astype(np.float32)
+        audio = audio + noise
+    return np.clip(audio, -1.0, 1.0).astype(np.float32)
 
 
 def silent(seed: int) -> Clip:
-    """Two seconds with nobody speaking: nothing, noise, hum or clicks; the mouth is closed."""
+    """Return two seconds without speech (silence, noise, hum or clicks) and with a closed mouth."""
     rng = np.random.default_rng(seed)
     length = 2 * SAMPLE_RATE
-    wave = np.zeros(length)
+    audio = np.zeros(length)
     kind = rng.integers(4)
     if kind == 1:
-        wave = sosfilt(
+        audio = sosfilt(
             butter(1, rng.uniform(50, 3000), "low", fs=SAMPLE_RATE, output="sos"),
             rng.standard_normal(length),
         )
     elif kind == 2:
-        wave = np.sin(2 * np.pi * rng.choice([50, 60, 100, 120]) * np.arange(length) / SAMPLE_RATE)
+        audio = np.sin(2 * np.pi * rng.choice([50, 60, 100, 120]) * np.arange(length) / SAMPLE_RATE)
     elif kind == 3:
-        wave[rng.integers(0, length, 6)] = 1.0
-    wave *= 10 ** (-rng.uniform(30, 90) / 20) / (np.sqrt((wave**2).mean()) or 1.0)
-    return clip(wave.astype(np.float32), [])
+        audio[rng.integers(0, length, 6)] = 1.0
+    audio *= 10 ** (-rng.uniform(30, 90) / 20) / (np.sqrt((audio**2).mean()) or 1.0)
+    return clip(audio.astype(np.float32), [])
 
 
 def faster(spoken_clip: Clip, factor: float) -> Clip:
-    """The clip played faster, and so higher, or slower and lower: another speaker's vocal tract."""
-    wave = np.asarray(
+    """Return the clip played faster and higher, or slower and lower, as if from another vocal tract."""
+    audio = np.asarray(
         soxr.resample(spoken_clip.samples, SAMPLE_RATE * factor, SAMPLE_RATE), np.float32
     )
     times = (np.arange(len(spoken_clip.mouth)) + 0.5) / FPS
-    at = frame_times(len(wave)) * factor
+    at = frame_times(len(audio)) * factor
     columns = [np.interp(at, times, c, right=0.0) for c in spoken_clip.mouth.T]
-    return Clip(wave, np.stack(columns, axis=1).astype(np.float32))
+    return Clip(audio, np.stack(columns, axis=1).astype(np.float32))
 
 
 _mel: list[MelWindows] = []
 
 
-def mel_windows(samples: Wave) -> NDArray[np.float32]:
-    """float32 [F, 80, 16]: all the mel windows of a clip, through the service's own arithmetic."""
+def mel_windows(samples: Samples) -> NDArray[np.float32]:
+    """Return all mel windows of a clip, float32 [F, 80, 16], by the service's own arithmetic."""
     if not _mel:
         _mel.append(MelWindows())
     plan = make_plan(len(samples), max_frames=1 << 30)

@@ -1,4 +1,4 @@
-"""The trained checkpoints as the ONNX files that are committed.
+"""Export the trained checkpoints as the ONNX files that are committed.
 
 python export.py WORK ../weights
 """

@@ -1,10 +1,10 @@
-"""Sentences to learn from: many different ones out of a few lists."""
+"""Sentences for the training: many different ones made from a few lists."""
 
 from __future__ import annotations
 
 import random
 
-_WHO = [
+_SUBJECTS = [
     "the baker",
     "my father",
     "a young woman",
@@ -13,7 +13,7 @@ _WHO = [
     "the queen",
     "her brother",
     "a quiet boy",
-    "\nthe whole family",
+    "the whole family",
     "George",
     "Barbara",
     "Philip",
@@ -22,7 +22,7 @@ _WHO = [
     "the woman from Vienna",
     "every child",
     "the judge",
-    "\na famous singer",
+    "a famous singer",
     "Oliver and Maya",
     "the manager",
     "nobody",
@@ -34,7 +34,7 @@ _WHO = [
     "a weathered shepherd",
     "Thomas",
 ]
-_DOES = [
+_VERBS = [
     "watched",
     "wanted to buy",
     "carefully painted",
@@ -42,7 +42,7 @@ _DOES = [
     "brought back",
     "was looking for",
     "would rather choose",
-    "\npushed away",
+    "pushed away",
     "quickly measured",
     "has always loved",
     "might have forgotten",
@@ -50,7 +50,7 @@ _DOES = [
     "could hear",
     "threw",
     "borrowed",
-    "\nfinally understood",
+    "finally understood",
     "wove",
     "caught",
     "must not touch",
@@ -59,46 +59,46 @@ _DOES = [
     "opened",
     "refused to leave",
 ]
-_WHAT = [
+_OBJECTS = [
     "the blue boat",
     "five purple flowers",
     "a heavy box of books",
     "the wooden bridge",
     "fresh bread and butter",
-    "\nthe yellow umbrella",
+    "the yellow umbrella",
     "a map of the northern valley",
     "warm soup with garlic",
     "the church by the river",
-    "\na pair of good shoes",
+    "a pair of good shoes",
     "the usual thing",
     "every single page",
     "three thousand pounds",
     "the vision of a better world",
-    "\nan orange and a pear",
+    "an orange and a pear",
     "the smooth round stones",
     "his favourite azure jacket",
     "the oyster shell",
     "a joyful noise",
-    "\nthe moon above the water",
+    "the moon above the water",
     "some cheese and a jug of juice",
     "the ship's measure",
     "both mouths of the cave",
 ]
-_WHEN = [
+_TIMES = [
     "before the morning",
     "on a foggy afternoon in June",
     "at half past eight",
     "when the rain began",
-    "\nwithout saying a word",
+    "without saying a word",
     "for the very first time",
     "in the middle of the village",
     "as if by magic",
     "over and over again",
-    "\nwhile everybody slept",
+    "while everybody slept",
     "near the edge of the forest",
     "after a long journey",
     "with great pleasure",
-    "\nbecause it was there",
+    "because it was there",
     "through the open window",
     "every other Wednesday",
 ]
@@ -109,29 +109,29 @@ _SHORT = [
     "Good evening, everybody.",
     "Yes, of course.",
     "No, thank you.",
-    "\nWhere are we going?",
+    "Where are we going?",
     "Oh, what a beautiful view!",
     "Be careful!",
     "One, two, three, four, five, six, seven, eight.",
-    "\nWell, perhaps.",
+    "Well, perhaps.",
     "My, my, my.",
     "Peter Piper picked a peck of pickled peppers.",
-    "\nShe sells sea shells by the sea shore.",
+    "She sells sea shells by the sea shore.",
     "How much wood would a woodchuck chuck?",
 ]
 
 
 def sentence(rng: random.Random) -> str:
-    """One to three sentences, three to seven seconds of speech."""
+    """Return one to three sentences, three to seven seconds of speech."""
     if rng.random() < 0.2:
-        return " ".join(rng.choice(_SHORT).strip() for _ in range(rng.randint(1, 3)))
-    who, does, what, when = (rng.choice(x).strip() for x in (_WHO, _DOES, _WHAT, _WHEN))
+        return " ".join(rng.choice(_SHORT) for _ in range(rng.randint(1, 3)))
+    subject, verb, what, when = (rng.choice(x) for x in (_SUBJECTS, _VERBS, _OBJECTS, _TIMES))
     comma = "," if rng.random() < 0.4 else ""
     order = rng.random()
     if order < 0.3:
-        text = f"{when}, {who} {does} {what}."
+        text = f"{when}, {subject} {verb} {what}."
     elif order < 0.8:
-        text = f"{who} {does} {what}{comma} {when}."
+        text = f"{subject} {verb} {what}{comma} {when}."
     else:
-        text = f"{who} {does} {what}; {rng.choice(_SHORT).strip()}"
+        text = f"{subject} {verb} {what}; {rng.choice(_SHORT)}"
     return text[0].upper() + text[1:]

@@ -1,4 +1,4 @@
-"""Speech with its phonemes' timings, from espeak-ng's library."""
+"""Speech with the times of its phonemes, from espeak-ng's library."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _UTF8 = 1
 
 @dataclass(frozen=True)
 class Phoneme:
-    """One phoneme as IPA ("" is a pause), seconds from the clip's beginning."""
+    """One phoneme as IPA ("" is a pause), with times in seconds from the clip's beginning."""
 
     ipa: str
     start_s: float
@@ -31,7 +31,11 @@ class Phoneme:
 
 @dataclass(frozen=True)
 class Speech:
-    """samples: float32 [n], mono, 16 kHz, -1..1."""
+    """Speech with its phonemes.
+
+    Attributes:
+        samples: float32 [n], mono, 16 kHz, -1..1.
+    """
 
     samples: NDArray[np.float32]
     phonemes: list[Phoneme]
@@ -63,7 +67,7 @@ _Callback = ctypes.CFUNCTYPE(
 
 @functools.cache
 def _library() -> tuple[Any, int]:
-    """The library and its sample rate; it is one for the whole process."""
+    """Return the library and its sample rate; the process has one."""
     library = ctypes.CDLL(espeakng_loader.get_library_path())
     data = espeakng_loader.get_data_path().encode()
     rate = library.espeak_Initialize(_SYNCHRONOUS, 0, data, _PHONEME_EVENTS | _IPA)
@@ -73,7 +77,7 @@ def _library() -> tuple[Any, int]:
 
 
 def speak(text: str, voice: str, words_a_minute: int = 160, pitch: int = 50) -> Speech:
-    """Say a text.
+    """Speak a text.
 
     Args:
         text: in the voice's language.
@@ -82,19 +86,19 @@ def speak(text: str, voice: str, words_a_minute: int = 160, pitch: int = 50) -> 
         pitch: 0..99.
 
     Raises:
-        ValueError: no such voice.
+        ValueError: espeak-ng has no such voice.
     """
     library, rate = _library()
     if library.espeak_SetVoiceByName(voice.encode()) != 0:
         raise ValueError(f"voice: espeak-ng has none called {voice!r}")
     library.espeak_SetParameter(_RATE, words_a_minute, 0)
     library.espeak_SetParameter(_PITCH, pitch, 0)
-    sound: list[bytes] = []
+    blocks: list[bytes] = []
     marks: list[tuple[float, str]] = []
 
-    def collect(wave: Any, count: int, events: Any) -> int:
-        if wave and count:
-            sound.append(ctypes.string_at(wave, count * 2))
+    def collect(samples: Any, count: int, events: Any) -> int:
+        if samples and count:
+            blocks.append(ctypes.string_at(samples, count * 2))
         i = 0
         while events[i].type != _EVENT_END:
             if events[i].type == _EVENT_PHONEME:
@@ -107,7 +111,7 @@ def speak(text: str, voice: str, words_a_minute: int = 160, pitch: int = 50) -> 
     data = text.encode()
     library.espeak_Synth(data, len(data) + 1, 0, 1, 0, _UTF8, None, None)
     library.espeak_Synchronize()
-    wave = np.frombuffer(b"".join(sound), np.int16).astype(np.float32) / 32768.0
-    ends = [start for start, _ in marks[1:]] + [len(wave) / rate]
+    samples = np.frombuffer(b"".join(blocks), np.int16).astype(np.float32) / 32768.0
+    ends = [start for start, _ in marks[1:]] + [len(samples) / rate]
     phonemes = [Phoneme(ipa, start, end) for (start, ipa), end in zip(marks, ends, strict=True)]
-    return Speech(np.asarray(soxr.resample(wave, rate, SAMPLE_RATE), np.float32), phonemes)
+    return Speech(np.asarray(soxr.resample(samples, rate, SAMPLE_RATE), np.float32), phonemes)

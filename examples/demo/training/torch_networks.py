@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class IR(nn.Module):
-    """Inverted residual block, expansion 2."""
+    """An inverted residual block, expansion 2."""
 
     def __init__(self, cin: int, cout: int, stride: int = 1, residual: bool = False) -> None:
         super().__init__()
@@ -29,8 +29,8 @@ class IR(nn.Module):
         return x + y if self.residual else y
 
 
-class Named(nn.Module):
-    """A module under a name, as the checkpoints nest them."""
+class NamedModule(nn.Module):
+    """A module nested under a name, as in the checkpoints."""
 
     def __init__(self, name: str, module: nn.Module) -> None:
         super().__init__()
@@ -42,12 +42,15 @@ class Named(nn.Module):
         return y
 
 
-def double(cin: int, cout: int, stride: int = 1) -> Named:
+def double(cin: int, cout: int, stride: int = 1) -> NamedModule:
+    """Return two blocks, the second with a residual."""
     blocks = nn.Sequential(IR(cin, cout, stride), IR(cout, cout, residual=True))
-    return Named("double_conv", blocks)
+    return NamedModule("double_conv", blocks)
 
 
 class AudioBranch(nn.Module):
+    """The generator's audio branch: [B,32,16,16] to [B,C,10,10]."""
+
     def __init__(self, ch: list[int]) -> None:
         super().__init__()
         self.conv1, self.conv2 = IR(32, ch[1]), IR(ch[1], ch[2])
@@ -65,38 +68,44 @@ class AudioBranch(nn.Module):
 
 
 class Generator(nn.Module):
+    """The generator; width 1 is the true size."""
+
     def __init__(self, width: float) -> None:
         super().__init__()
         ch = [round(c * width) for c in (32, 64, 128, 256, 512)]
         self.audio_model = AudioBranch(ch)
         self.fuse_conv = nn.Sequential(double(2 * ch[4], ch[4]), double(ch[4], ch[3]))
-        self.inc = Named("inconv", nn.Sequential(IR(6, ch[0])))
+        self.inc = NamedModule("inconv", nn.Sequential(IR(6, ch[0])))
         downs = [ch[0], *ch]
         for i in range(5):
-            down = Named("maxpool_conv", nn.Sequential(double(downs[i], downs[i + 1], stride=2)))
+            down = NamedModule(
+                "maxpool_conv", nn.Sequential(double(downs[i], downs[i + 1], stride=2))
+            )
             self.add_module(f"down{i + 1}", down)
         ups = [(ch[3], ch[3] // 2), (ch[2], ch[2] // 2), (ch[1], ch[1] // 2)]
         for i, (cin, cout) in enumerate([*ups, (ch[0], ch[0]), (ch[0], ch[0] // 2)], 1):
-            self.add_module(f"up{i}", Named("conv", double(2 * cin, cout)))
-        self.outc = Named("conv", nn.Conv2d(ch[0] // 2, 3, 1))
-        self.grow = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)
+            self.add_module(f"up{i}", NamedModule("conv", double(2 * cin, cout)))
+        self.outc = NamedModule("conv", nn.Conv2d(ch[0] // 2, 3, 1))
+        self.upsample = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)
 
     def forward(self, face: Tensor, audio: Tensor) -> Tensor:
-        return self.paint(face, self.audio_model(audio))
+        return self.from_audio_features(face, self.audio_model(audio))
 
-    def paint(self, face: Tensor, heard: Tensor) -> Tensor:
-        """Faces [B,6,32h,32w] with what the audio branch heard, [B,C,h,w]."""
+    def from_audio_features(self, face: Tensor, features: Tensor) -> Tensor:
+        """Return the output for faces [B,6,32h,32w] and the audio branch's output [B,C,h,w]."""
         levels: list[Tensor] = [self.inc(face)]
         for i in range(1, 6):
             levels.append(self.get_submodule(f"down{i}")(levels[-1]))
-        x = torch.cat([levels.pop(), heard], dim=1)
+        x = torch.cat([levels.pop(), features], dim=1)
         x = self.fuse_conv(x)
         for i in range(1, 6):
-            x = self.get_submodule(f"up{i}")(torch.cat([self.grow(x), levels.pop()], dim=1))
+            x = self.get_submodule(f"up{i}")(torch.cat([self.upsample(x), levels.pop()], dim=1))
         return torch.sigmoid(self.outc(x))
 
 
 class Layer(nn.Module):
+    """A convolution with batch norm, an optional residual and ReLU."""
+
     def __init__(self, cin: int, cout: int, k: int, stride: object, pad: int, add: bool) -> None:
         super().__init__()
         conv = nn.Conv2d(cin, cout, k, stride, pad)  # type: ignore[arg-type]
@@ -109,6 +118,8 @@ class Layer(nn.Module):
 
 
 class AudioEncoder(nn.Module):
+    """The audio encoder: mel windows [B,1,80,16] to embeddings [B,512]."""
+
     def __init__(self, width: float = 1.0) -> None:
         super().__init__()
         c = [round(n * width) for n in (32, 64, 128, 256)]

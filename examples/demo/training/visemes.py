@@ -1,7 +1,7 @@
-"""Phonemes to mouth shapes: a target for each, blended by how much each insists on its own.
+"""Phonemes to mouth shapes: each phoneme has a target and a dominance, by which the targets are blended.
 
-The blending is Cohen and Massaro's idea (Modeling coarticulation in synthetic visual speech, 1993) in its
-simplest form: at each moment the targets are averaged, weighted by dominance and by a bell about the moment.
+The blending is Cohen and Massaro's (Modeling coarticulation in synthetic visual speech, 1993) in its simplest
+form: at each moment the targets are averaged, weighted by dominance and by a bell curve around the moment.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mouth import Mouth
 
 _STEP_S = 0.005
 _SPREAD_S = 0.035  # standard deviation of the bell
-_SHUT = 0.05  # a jaw below this is closed: blending alone never quite closes the lips
+_SHUT = 0.05  # a jaw below this is closed: blending alone never closes the lips completely
 
 _REST = (Mouth(), 1.0)
 # IPA -> shape and dominance.
@@ -56,7 +56,7 @@ _add("ʊ u", 1.8, jaw=0.28, width=-0.6, round=0.95)
 
 
 def mouth_track(phonemes: list[Phoneme], times_s: NDArray[np.float64]) -> NDArray[np.float32]:
-    """float32 [len(times_s), 5]: the mouth's parameters, in the order of Mouth's fields, at each time."""
+    """Return the mouth's parameters at each time, float32 [len(times_s), 5], in the order of Mouth's fields."""
     end = max([p.end_s for p in phonemes] + [float(times_s.max(initial=0.0))]) + 1.0
     count = int(end / _STEP_S) + 1
     rest, weight = _REST

@@ -1,9 +1,9 @@
-"""Faces with mouths from all over the material, for each frame of the avatar.
+"""Draw faces with mouths from the whole corpus, for each frame of the avatar.
 
-    python pictures.py WORK [--mouths 40]
+    python faces.py WORK [--mouths 40]
 
-Reads WORK/material.npz; writes WORK/faces.npy, uint8 [frames * mouths, 320, 320, 3] BGR, and WORK/moments.npy, int64
-[frames * mouths, 2]: which clip, and which frame of it, each face says. Faces of one frame are neighbours.
+Read WORK/corpus.npz; write WORK/faces.npy, uint8 [frames * mouths, 320, 320, 3] BGR, and WORK/moments.npy, int64
+[frames * mouths, 2]: the clip of each face, and its frame in the clip. The faces of one frame are neighbours.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CROP, FACE, BORDER = 328, 320, 4  # pixels, of the contract
 
 
 def face_of(frame: int, mouth: Mouth) -> NDArray[np.uint8]:
-    """uint8 [320, 320, 3] BGR: what the generator sees of a frame, or should give."""
+    """Return a face as the generator sees it or should make it: uint8 [320, 320, 3] BGR."""
     ok, data = cv2.imencode(
         ".jpg", draw_face(frame, mouth), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
     )
@@ -47,12 +47,12 @@ def _draw(job: tuple[int, list[float]]) -> NDArray[np.uint8]:
 @click.argument("work", type=click.Path(path_type=Path))
 @click.option("--mouths", default=40)
 def main(work: Path, mouths: int) -> None:
-    """Draw them all. The first face of each frame has its mouth closed, as the avatar's own."""
-    with np.load(work / "material.npz") as stored:
+    """Draw all faces; the first face of each frame has its mouth closed, like the avatar's own."""
+    with np.load(work / "corpus.npz") as stored:
         frames, counts = stored["frames"], stored["frame_counts"]
     rng = np.random.default_rng(1)
     starts = np.concatenate([[0], counts.cumsum()])
-    # A face needs its context of eight frames to both sides within the clip, like most frames of a clip.
+    # A face needs eight frames of its clip on both sides, as most frames of a clip have them.
     inner = np.concatenate([np.arange(s + 9, e - 8) for s, e in itertools.pairwise(starts)])
     rows = rng.choice(inner, (FRAMES, mouths))
     still = inner[np.abs(frames[inner]).max(1) < 1e-3]
