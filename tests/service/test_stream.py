@@ -67,7 +67,7 @@ def test_frames_are_those_of_slices(server: Server, seconds: float) -> None:
     at = 0
     for start, frames in Stream(server, wave, AVATAR="toy", OUTPUT="FRAMES", LOOP_OFFSET=7):
         assert start == at
-        numbers = {"first": start, "count": len(frames), "loop_index": 7}
+        numbers = {"first": start, "count": len(frames), "loop_offset": 7}
         assert np.array_equal(frames, triton.frames("toy", wave, clip=len(wave), **numbers))
         at += len(frames)
     columns = 1 + max(len(wave), 3000) // 200
@@ -145,13 +145,14 @@ def test_streams_side_by_side_get_their_own_frames(server: Server) -> None:
     assert len({tuple(frames) for frames in alone}) == 8
 
 
+@pytest.mark.server
 def test_more_streams_than_the_limit_are_refused(toy_repository: Path, tmp_path: Path) -> None:
     shutil.copytree(toy_repository, tmp_path / "models", symlinks=True)
     config = tmp_path / "models/stream/config.pbtxt"
     text = config.read_text()
     assert 'string_value: "64"' in text
     config.write_text(text.replace('string_value: "64"', 'string_value: "2"'))
-    with Server(tmp_path / "models") as own:
+    with Server(tmp_path / "models", models=["toy", "stream"]) as own:
         running = [iter(Stream(own, speech(8.0), AVATAR="toy")) for _ in range(2)]
         for stream in running:
             next(stream)

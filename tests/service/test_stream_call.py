@@ -190,13 +190,11 @@ def test_one_of_several_servers(server: Server, clip: Path) -> None:
 
 
 def test_nobody_answers(clip: Path) -> None:
-    begun = time.monotonic()
     with (
         LipSyncClient(NOBODY) as client,
         pytest.raises(Unreachable, match="no server answers at"),
     ):
         next(client.stream(clip, "toy"))
-    assert time.monotonic() - begun < 20
 
 
 def test_a_clip_too_long_for_one_call(
