@@ -36,7 +36,7 @@ pytestmark = pytest.mark.server
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("clip") / "clip.wav"
-    soundfile.write(path, speech(12.0), 16_000)
+    soundfile.write(path, speech(6.0), 16_000)
     return path
 
 
@@ -85,6 +85,19 @@ def ill_treat(server: Server, how: str) -> None:
             process.kill()
 
 
+def test_both_do_their_share(server: Server, toy_server: Server, clip: Path) -> None:
+    def made(one: Server) -> int:
+        with triton_http.InferenceServerClient(one.http_url.removeprefix("http://")) as client:
+            statistics = client.get_inference_statistics("toy")
+        return int(statistics["model_stats"][0]["inference_stats"]["success"]["count"])
+
+    before = made(server), made(toy_server)
+    render(f"{server.grpc_url},{toy_server.grpc_url}", clip)
+    assert_counted(lambda: made(server) + made(toy_server), sum(before) + 19)
+    shares = [made(s) - b for s, b in zip((server, toy_server), before, strict=True)]
+    assert min(shares) >= 5
+
+
 @pytest.mark.parametrize(
     ("protocol", "how"),
     [
@@ -105,23 +118,10 @@ def test_a_replica_that_fails_loses_nothing(
     protocol: str,
 ) -> None:
     urls = ",".join(s.grpc_url if protocol == "grpc" else s.http_url for s in (toy_server, server))
-    at = random.Random(how + protocol).randrange(1, 20)
+    at = random.Random(how + protocol).randrange(1, 10)
     strike = partial(ill_treat, toy_server, how)
     assert render(urls, clip, after=(at, strike)) == undisturbed
     assert render(urls, clip) == undisturbed, "the failed one is still among the URLs"
-
-
-def test_both_do_their_share(server: Server, toy_server: Server, clip: Path) -> None:
-    def made(one: Server) -> int:
-        with triton_http.InferenceServerClient(one.http_url.removeprefix("http://")) as client:
-            statistics = client.get_inference_statistics("toy")
-        return int(statistics["model_stats"][0]["inference_stats"]["success"]["count"])
-
-    before = made(server), made(toy_server)
-    render(f"{server.grpc_url},{toy_server.grpc_url}", clip)
-    assert_counted(lambda: made(server) + made(toy_server), sum(before) + 38)
-    shares = [made(s) - b for s, b in zip((server, toy_server), before, strict=True)]
-    assert min(shares) >= 10
 
 
 @pytest.mark.server
@@ -197,7 +197,7 @@ def test_resume_asks_only_for_what_is_missing(server: Server, clip: Path, tmp_pa
         client.render_to_file(clip, whole, "toy", RenderOptions(chunk=8))
 
         def stop(done: int, _expected: int | None) -> None:
-            if done > 100:
+            if done > 50:
                 raise RuntimeError("the plug is out")
 
         with pytest.raises(RuntimeError, match="the plug is out"):
@@ -205,12 +205,12 @@ def test_resume_asks_only_for_what_is_missing(server: Server, clip: Path, tmp_pa
                 clip, out, "toy", RenderOptions(chunk=8), resume=True, progress=stop
             )
         kept = list((tmp_path / ".out.mp4.chunks").glob("*.npz"))
-        assert len(kept) >= 13
+        assert len(kept) >= 6
         assert not out.exists()
         before = frames_made(server, "toy_generator")
         client.render_to_file(clip, out, "toy", RenderOptions(chunk=8), resume=True)
     assert out.read_bytes() == whole.read_bytes()
-    missing = 302 - 8 * len(kept)
+    missing = 149 - 8 * len(kept)
     # What was under way when the first try ended may be counted only now.
     assert_counted(lambda: frames_made(server, "toy_generator"), before + missing, beyond=3 * 8)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out.mp4", "whole.mp4"]
