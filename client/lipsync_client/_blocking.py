@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any, TypeVar, overload
 
 from ._errors import ClientClosed, InputError, LipSyncError
-from ._process import check_owner
+from ._process import check_gevent, check_owner
 
 T = TypeVar("T")
 
@@ -24,12 +24,16 @@ class EventLoopThread:
 
     Attributes:
         generators: asynchronous generators that are being iterated over; `close` closes them.
+
+    Raises:
+        UnsupportedProcess: gevent has patched this process.
     """
 
     def __init__(self) -> None:
+        check_gevent()
         self.generators: set[AsyncGenerator[Any, None]] = set()
         self._pid = os.getpid()
-        self._closed = False
+        self._closed, self._lock = False, threading.Lock()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="lipsync-client", daemon=True)
         self._thread.start()
@@ -74,8 +78,8 @@ class EventLoopThread:
             raise
 
     def close(self, cleanup: Callable[[], Awaitable[None]]) -> None:
-        """Run `cleanup`, cancel all calls and end the thread; nothing happens the second time."""
-        if self._closed or self._pid != os.getpid():
+        """Cancel all calls, run `cleanup` and end the thread; the second time, do nothing."""
+        if self._pid != os.getpid():
             return
 
         async def end() -> None:
@@ -89,18 +93,18 @@ class EventLoopThread:
                 await cleanup()
             self._loop.stop()
 
-        self._send(lambda: self._loop.create_task(end()))
-        self._closed = True
+        with suppress(ClientClosed):
+            self._send(lambda: self._loop.create_task(end()), last=True)
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
-    def _send(self, callback: Callable[[], object]) -> None:
-        try:
+    def _send(self, callback: Callable[[], object], *, last: bool = False) -> None:
+        """Run something in the event loop; what is sent before the last callback runs before it."""
+        with self._lock:
             if self._closed:
-                raise RuntimeError("closed")
+                raise ClientClosed("the client was closed")
+            self._closed = last
             self._loop.call_soon_threadsafe(callback)
-        except RuntimeError as e:
-            raise ClientClosed("the client was closed") from e
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)

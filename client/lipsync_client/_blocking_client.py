@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -63,7 +63,11 @@ class LipSyncClient:
             return self._thread
 
     def __enter__(self) -> LipSyncClient:
-        self._open().call(self._async.__aenter__)
+        try:
+            self._open().call(self._async.__aenter__)
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def __exit__(
@@ -116,7 +120,8 @@ class LipSyncClient:
         try:
             yield BlockingLiveSession(entered, thread)
         finally:
-            thread.call(session.__aexit__, None, None, None)
+            with suppress(ClientClosed):  # which has ended the session
+                thread.call(session.__aexit__, None, None, None)
 
     def render_to_file(
         self,

@@ -63,7 +63,9 @@ class AsyncLipSyncClient:
         self._addresses = parse_urls(url)
         self._credentials = Credentials(token, ca_file, extra_headers=headers)
         self._reconnect_timeout_s = reconnect_timeout_s
-        self._opened: tuple[Replicas, asyncio.AbstractEventLoop, int] | None = None
+        self._backend: Replicas | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pid = os.getpid()
         self._closed = False
 
     async def _open(self) -> Replicas:
@@ -71,18 +73,17 @@ class AsyncLipSyncClient:
         if self._closed:
             raise ClientClosed("the client was closed: make a new one")
         loop = asyncio.get_running_loop()
-        if self._opened is not None:
-            backend, owner, pid = self._opened
-            check_owner(pid)
-            if owner is loop:
-                return backend
-            if not owner.is_closed():
+        if self._backend is not None:
+            check_owner(self._pid)
+            if self._loop is loop:
+                return self._backend
+            if self._loop is not None and not self._loop.is_closed():
                 raise InputError("the client is used in another event loop: make one in each loop")
         backend = await connect(self._addresses, self._credentials, self._reconnect_timeout_s)
-        if self._opened is not None and self._opened[1] is loop:  # by another task, meanwhile
+        if self._backend is not None and self._loop is loop:  # another task has connected meanwhile
             await backend.close()
-            return self._opened[0]
-        self._opened = backend, loop, os.getpid()
+            return self._backend
+        self._backend, self._loop, self._pid = backend, loop, os.getpid()
         return backend
 
     async def __aenter__(self) -> AsyncLipSyncClient:
@@ -100,9 +101,9 @@ class AsyncLipSyncClient:
     async def aclose(self) -> None:
         """Close the connections; calls that are in flight end with ClientClosed."""
         self._closed = True
-        if self._opened is not None:
-            await self._opened[0].close()
-            self._opened = None
+        if self._backend is not None:
+            await self._backend.close()
+            self._backend = None
 
     async def avatar(self, name: str) -> Avatar:
         """Return what the server publishes about an avatar.

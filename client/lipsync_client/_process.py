@@ -1,4 +1,4 @@
-"""The processes that gRPC cannot work in: forked ones, and those that gevent has patched."""
+"""Checks that the client can work in this process: forks and gevent's patches break it."""
 
 from __future__ import annotations
 
@@ -7,32 +7,39 @@ import sys
 
 from ._errors import UnsupportedProcess
 
-_HINT = "Use an http:// or https:// URL"
 _grpc_used_in: int | None = None  # process id
 
 
 def check_grpc() -> None:
-    """Note that this process uses gRPC, unless it cannot.
-
-    gRPC's threads do not survive a fork, and calls in a child crash or hang. gevent replaces the sockets and
-    threads that gRPC's event loop waits on, and calls hang.
+    """Note that this process uses gRPC, unless it cannot: gRPC's threads do not survive a fork.
 
     Raises:
         UnsupportedProcess: a parent of this process has used gRPC, or gevent has patched this one.
     """
     global _grpc_used_in
-    monkey = sys.modules.get("gevent.monkey")
-    if monkey is not None and monkey.is_module_patched("socket"):
-        raise UnsupportedProcess(
-            f"gRPC's asyncio client does not work where gevent has patched the standard library. {_HINT}"
-        )
+    check_gevent()
     if _grpc_used_in not in (None, os.getpid()):
         raise UnsupportedProcess(
             f"this process was forked from one that had used gRPC (process {_grpc_used_in}), and gRPC does"
-            f" not work in it. {_HINT}, start processes with multiprocessing's 'spawn', or make the first"
-            " client after the fork"
+            " not work in it. Use an http:// or https:// URL, start processes with multiprocessing's"
+            " 'spawn', or make the first client after the fork"
         )
     _grpc_used_in = os.getpid()
+
+
+def check_gevent() -> None:
+    """Refuse a process where gevent stands in for threads and sockets: event loops and gRPC hang there.
+
+    Raises:
+        UnsupportedProcess: gevent has patched this process.
+    """
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is not None and monkey.is_module_patched("threading"):
+        raise UnsupportedProcess(
+            "the client runs an event loop, which does not work where gevent has patched the standard"
+            " library. Call it in a process of its own, or call Triton with tritonclient and"
+            " lipsync_client.protocol"
+        )
 
 
 def check_owner(pid: int) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
+from urllib.request import getproxies_environment, proxy_bypass
 
-from .._errors import InputError, Unreachable
+from .._errors import InputError
 
 # Triton's ports, and the gateway's.
 _DEFAULT_PORTS = {"grpc": 8001, "grpcs": 8443, "http": 8000, "https": 8443}
@@ -22,11 +23,13 @@ class Address:
         scheme: grpc, grpcs, http or https.
         host: a name or an IP address, without brackets.
         port: TCP port.
+        proxied: the server is reached through the proxy that the environment names.
     """
 
     scheme: str
     host: str
     port: int
+    proxied: bool = False
 
     @classmethod
     def parse(cls, url: str) -> Address:
@@ -70,13 +73,23 @@ class Address:
 
     @property
     def loopback(self) -> bool:
-        """True for this machine's own addresses, which are never reached through a proxy."""
+        """True for an address of this machine alone."""
         if self.host == "localhost" or self.host.endswith(".localhost"):
             return True
         try:
             return ipaddress.ip_address(self.host.partition("%")[0]).is_loopback
         except ValueError:
             return False
+
+    @property
+    def has_proxy(self) -> bool:
+        """True if the environment names a proxy for this address; never for a loopback address."""
+        proxies = getproxies_environment()  # http_proxy and its like, except no_proxy
+        if self.grpc:
+            found = any(proxies.get(name) for name in ("grpc", "https", "http"))
+        else:
+            found = bool(proxies.get(self.scheme))
+        return found and not self.loopback and not proxy_bypass(self.host)
 
 
 def parse_urls(urls: str) -> list[Address]:
@@ -92,23 +105,22 @@ def parse_urls(urls: str) -> list[Address]:
 
 
 async def resolve(address: Address) -> list[Address]:
-    """Return one address for each IP address of a name.
+    """Return the addresses to connect to: one for each IP address of a name.
 
-    An address with one IP address is returned as it is, and so is one with TLS: its certificate is for the
-    name.
-
-    Raises:
-        Unreachable: the name has no IP address.
+    A name is left as it is if it has one IP address or none, if a proxy resolves it, and with TLS, where the
+    certificate is for the name.
     """
+    if address.has_proxy:
+        return [replace(address, proxied=True)]
     if address.secure or address.loopback:
         return [address]
     try:
         entries = await asyncio.get_running_loop().getaddrinfo(
             address.host, address.port, type=socket.SOCK_STREAM
         )
-    except (OSError, UnicodeError) as e:
-        raise Unreachable(f"{address.url}: the name {address.host} has no address ({e})") from e
+    except (OSError, UnicodeError):  # the first call reports it
+        return [address]
     hosts = list(dict.fromkeys(str(entry[4][0]) for entry in entries))
     if len(hosts) < 2:
         return [address]
-    return [Address(address.scheme, host, address.port) for host in hosts]
+    return [replace(address, host=host) for host in hosts]

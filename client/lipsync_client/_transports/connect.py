@@ -19,7 +19,6 @@ async def connect(
     A name with several IP addresses is a server at each.
 
     Raises:
-        Unreachable: a name has no IP address.
         UnsupportedProcess: gRPC cannot work in this process.
     """
     found: list[Address] = []

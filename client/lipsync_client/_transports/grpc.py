@@ -40,7 +40,7 @@ class GrpcTransport(BaseTransport):
             address.target,
             ssl=address.secure,
             root_certificates=None if ca_file is None else str(ca_file),
-            channel_args=[*_CHANNEL, ("grpc.enable_http_proxy", int(not address.loopback))],
+            channel_args=[*_CHANNEL, ("grpc.enable_http_proxy", int(address.proxied))],
         )
 
     async def infer(self, request: Request, timeout_s: float) -> Tensor:

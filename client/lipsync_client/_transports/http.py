@@ -42,7 +42,7 @@ class HttpTransport(BaseTransport):
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT_S),
             # aiohttp would offer gzip, and Triton take it: 2.9 instead of 0.6 s for 24 raw frames of 720p.
             headers={"Accept-Encoding": "identity", **credentials.headers},
-            trust_env=not address.loopback,  # http_proxy, https_proxy, no_proxy
+            trust_env=address.proxied,  # http_proxy, https_proxy, no_proxy
         )
 
     async def infer(self, request: Request, timeout_s: float) -> Tensor:

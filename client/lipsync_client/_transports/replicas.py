@@ -144,7 +144,7 @@ class Replicas:
 
     async def _ask(self, first: Replica, request: Request, tries: Tries) -> Tensor:
         """Send a request to a server, and once more, to another if there is one, if it takes far too long."""
-        calls = {asyncio.create_task(self._call(first, request, tries)): first}
+        calls = {self._begin(first, request, tries): first}
         error: BaseException | None = None
         try:
             while calls:
@@ -164,7 +164,7 @@ class Replicas:
                     asked = list(calls.values())
                     other = pick(self._by_replica, _now(), asked)
                     if other in asked or not other.rests(_now()):
-                        calls[asyncio.create_task(self._call(other, request, tries))] = other
+                        calls[self._begin(other, request, tries)] = other
         finally:
             for task in calls:
                 task.cancel()
@@ -172,8 +172,18 @@ class Replicas:
         assert error is not None
         raise error
 
-    async def _call(self, replica: Replica, request: Request, tries: Tries) -> Tensor:
+    def _begin(self, replica: Replica, request: Request, tries: Tries) -> asyncio.Task[Tensor]:
+        """Begin a call; it counts as in flight from now on, so that the next request sees it."""
+        call = asyncio.create_task(self._call(replica, request, tries))
         replica.in_flight += 1
+
+        def ended(_: asyncio.Task[Tensor]) -> None:
+            replica.in_flight -= 1
+
+        call.add_done_callback(ended)
+        return call
+
+    async def _call(self, replica: Replica, request: Request, tries: Tries) -> Tensor:
         begun = _now()
         try:
             timeout_s = max(0.001, tries.left_s(begun))
@@ -181,8 +191,6 @@ class Replicas:
         except (*GONE, ServerTimeout, UnknownAvatar):
             replica.failed(_now())
             raise
-        finally:
-            replica.in_flight -= 1
         self._note_response(request.model)
         replica.responded(_now() - begun)
         return response
