@@ -24,7 +24,7 @@ from lipsync_client import (
     Unreachable,
 )
 from lipsync_embedded import Server
-from support.audio_files import write_sound
+from support.audio_files import write_wav
 
 
 @pytest.fixture(params=["grpc", "http"])
@@ -35,7 +35,7 @@ def url(request: pytest.FixtureRequest, server: Server) -> str:
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("clip")
-    return write_sound(folder / "clip.wav", 16000, 1, seconds=20)
+    return write_wav(folder / "clip.wav", 16000, 1, seconds=20)
 
 
 def program(text: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -241,7 +241,7 @@ def test_other_addresses_use_the_proxy_unless_no_proxy_names_them(proxied: list[
 def test_an_output_that_the_format_is_not_made_of(server: Server, clip: Path) -> None:
     with (
         LipSyncClient(server.grpc_url) as client,
-        pytest.raises(FormatError, match="mp4 is made from H264, but the options ask for JPEG"),
+        pytest.raises(FormatError, match="mp4 is made from H264, and the options ask for JPEG"),
     ):
         client.render_to_file(
             clip,
