@@ -16,7 +16,7 @@ from lipsync_benchmarks import random_weights
 from lipsync_embedded import Server
 from lipsync_preprocessing import networks
 from lipsync_preprocessing.avatar import add_avatar
-from lipsync_preprocessing.compile import normalise_audio_encoder
+from lipsync_preprocessing.graphs.networks import prepare_audio_encoder
 from support.oracle import Oracle
 from support.servers import ServerPool
 from support.toy_avatars import ROOT, TOY_WIDTH, ToyAvatar, write_dataset
@@ -88,7 +88,7 @@ def toy_repository(
     repository = tmp_path_factory.mktemp("repository") / "models"
     shutil.copytree(ROOT / "model_repository", repository, ignore=BUILT)
     encoder = next(iter(toy_avatars.values())).encoder
-    shared = normalise_audio_encoder(onnx.load(str(encoder)))
+    shared = prepare_audio_encoder(onnx.load(str(encoder)))
     onnx.save(shared, str(repository / "audio_encoder/1/model.onnx"))
     for avatar in toy_avatars.values():
         add_avatar(repository, avatar.name, avatar.dataset, avatar.generator, avatar.encoder)

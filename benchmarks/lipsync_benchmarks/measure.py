@@ -13,7 +13,7 @@ import click
 
 from lipsync_client import LipSyncClient
 from lipsync_embedded import Server
-from lipsync_preprocessing.overlays import ONNXRUNTIME
+from lipsync_preprocessing.profiles.settings import ONNXRUNTIME
 
 from .case import AVATAR, Case
 from .job import Job, JobError, JobProcess, Outcome

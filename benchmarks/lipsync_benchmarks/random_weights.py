@@ -17,15 +17,19 @@ import numpy.typing as npt
 import onnxruntime
 from onnx import TensorProto, helper
 
-from lipsync_preprocessing.networks import (
-    AUDIO_ENCODER_LAYERS,
-    AUDIO_ENCODER_PREFIX,
+from lipsync_preprocessing.contract import (
     AUDIO_SHAPE,
-    BATCH_NORM_EPSILON,
     EMBEDDING,
     FACE,
+    MASK_COLUMNS,
+    MASK_ROWS,
     MEL_SHAPE,
-    GraphWriter,
+)
+from lipsync_preprocessing.networks.build import write_audio_encoder, write_generator
+from lipsync_preprocessing.networks.graph_writer import BATCH_NORM_EPSILON, GraphWriter
+from lipsync_preprocessing.networks.layers import (
+    AUDIO_ENCODER_LAYERS,
+    AUDIO_ENCODER_PREFIX,
     LayerSpec,
     State,
     Stride,
@@ -63,7 +67,7 @@ class _MeasuringWriter(GraphWriter):
     ) -> str:
         weight = self.array(f"{name}.weight")
         bias = np.asarray(self.state.get(f"{name}.bias", np.zeros(len(weight))), np.float32)
-        y = self.emit_convolution(x, name, weight, bias, stride, pad, depthwise)
+        y = self.plain_convolution(x, name, weight, bias, stride, pad, depthwise)
         norm = batch_norm or name
         mean = self.node("ReduceMean", [y], f"{norm}.mean", axes=[0, 2, 3])
         centred = self.node("Sub", [y, mean], f"{norm}.centred")
@@ -109,7 +113,8 @@ def _draw(layers: Iterable[LayerSpec], rng: np.random.Generator) -> dict[str, np
     levels. The running statistics are not set yet.
     """
     state: dict[str, npt.NDArray[Any]] = {}
-    for name, shape, has_bias, batch_norm in layers:
+    for layer in layers:
+        name, shape, batch_norm = layer.name, layer.shape, layer.batch_norm
         fan_in = int(np.prod(shape[1:]))
         weight = rng.standard_normal(shape) * np.sqrt(2.0 / fan_in)
         if re.fullmatch(r"up\d\.conv\.double_conv\.0\.conv\.0", name):
@@ -117,7 +122,7 @@ def _draw(layers: Iterable[LayerSpec], rng: np.random.Generator) -> dict[str, np
         if name == "fuse_conv.0.double_conv.0.conv.0":
             weight[:, shape[1] // 2 :] *= _FUSE_GAIN
         state[f"{name}.weight"] = weight.astype(np.float32)
-        if has_bias:
+        if layer.bias:
             state[f"{name}.bias"] = (0.05 * rng.standard_normal(shape[0])).astype(np.float32)
         if batch_norm is not None:
             gamma = rng.uniform(0.4, 1.0, shape[0])
@@ -134,12 +139,13 @@ def _settle(
     rng: np.random.Generator,
 ) -> None:
     """Write the measured statistics, slightly disturbed, into the batch norms of `state`."""
-    for _, shape, _, norm in layers:
+    for layer in layers:
+        norm, channels = layer.batch_norm, layer.shape[0]
         if norm is None:
             continue
         mean, variance = (_round(s) for s in statistics[norm])
-        off = 0.05 * rng.standard_normal(shape[0])
-        spread = rng.uniform(0.9, 1.1, shape[0])
+        off = 0.05 * rng.standard_normal(channels)
+        spread = rng.uniform(0.9, 1.1, channels)
         state[f"{norm}.running_mean"] = (mean + off * np.sqrt(variance)).astype(np.float32)
         state[f"{norm}.running_var"] = (variance * spread).astype(np.float32)
         state[f"{norm}.num_batches_tracked"] = np.array(1000, np.int64)
@@ -175,12 +181,12 @@ def generator_state(width: float = 1.0, seed: int = 0) -> dict[str, npt.NDArray[
     state = _draw(generator_layers(width), rng)
     face = np.clip(0.5 + 0.2 * _smooth(rng, (2, 3, FACE, FACE), 4), 0, 1).astype(np.float32)
     masked = face.copy()
-    masked[:, :, 5:310, 5:315] = 0
+    masked[:, :, MASK_ROWS, MASK_COLUMNS] = 0
     # Successive embeddings are similar: each is the sum of a common part and a part of its own.
     common = rng.standard_normal((2, 1, EMBEDDING))
     audio = np.maximum(0, common + 0.5 * rng.standard_normal((2, 16, EMBEDDING)))
     writer = _MeasuringWriter(state)
-    writer.generator("input", "audio")
+    write_generator(writer, "input", "audio")
     feeds = {
         "input": np.concatenate([face, masked], axis=1),
         "audio": audio.astype(np.float32).reshape(2, *AUDIO_SHAPE),
@@ -210,6 +216,6 @@ def audio_encoder_state(width: float = 1.0, seed: int = 0) -> dict[str, npt.NDAr
     # Half of the embedding's numbers are zero, as in a trained encoder.
     state[_LAST_ENCODER_NORM] -= state[_LAST_ENCODER_NORM].mean()
     writer = _MeasuringWriter(state)
-    writer.audio_encoder("mel")
+    write_audio_encoder(writer, "mel")
     _settle(state, writer.measure({"mel": mel}), audio_encoder_layers(width), rng)
     return state

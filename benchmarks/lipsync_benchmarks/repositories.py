@@ -7,14 +7,14 @@ from pathlib import Path
 
 import onnx
 
-from lipsync_preprocessing import configs
-from lipsync_preprocessing.compile import raw_generator
-from lipsync_preprocessing.overlays import OPENVINO_BF16, OPENVINO_F32, Settings
-from lipsync_preprocessing.profiles import write_profile
+from lipsync_preprocessing.graphs.networks import plain_generator, prepare_generator
+from lipsync_preprocessing.profiles.files import write_profile
+from lipsync_preprocessing.profiles.settings import OPENVINO_BF16, OPENVINO_F32, ProfileSettings
 from lipsync_preprocessing.repository import (
     GENERATOR,
     RAW,
     Repository,
+    configs,
     set_parameter,
     write_config,
 )
@@ -26,7 +26,7 @@ PROFILES = {OPENVINO_F32: 1024, OPENVINO_BF16: 512}
 def write_profiles(repository: Path, avatar: str) -> None:
     """Write the avatar's PROFILES, as `lipsync-avatar tune` writes them."""
     for profile, cache_mb in PROFILES.items():
-        write_profile(repository, avatar, profile, Settings(visual_cache_mb=cache_mb))
+        write_profile(repository, avatar, profile, ProfileSettings(visual_cache_mb=cache_mb))
 
 
 def copy_built(source: Path, avatar: str, target: Path) -> Path | None:
@@ -61,4 +61,5 @@ def write_raw_repository(
     config = Repository(target).config(name)
     set_parameter(config, "intra_op_thread_count", threads)
     write_config(directory, config)
-    onnx.save(raw_generator(onnx.load(str(generator))), str(directory / "1/model.onnx"))
+    plain = plain_generator(prepare_generator(onnx.load(str(generator))))
+    onnx.save(plain, str(directory / "1/model.onnx"))

@@ -10,7 +10,7 @@ import click
 from lipsync_client.protocol import SAMPLE_RATE, frame_count
 from lipsync_embedded import Server
 from lipsync_embedded.accelerator import cpu_has_bf16
-from lipsync_preprocessing.overlays import ONNXRUNTIME, OPENVINO_BF16, OPENVINO_F32
+from lipsync_preprocessing.profiles.settings import ONNXRUNTIME, OPENVINO_BF16, OPENVINO_F32
 
 from .baselines.network import Network, TritonNetwork
 from .baselines.parallel import ParallelComposite, SessionPool

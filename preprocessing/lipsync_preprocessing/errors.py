@@ -1,20 +1,22 @@
-"""What can be wrong with what an avatar is made of.
+"""The errors of this package: a problem with what an avatar is made of, or with the server.
 
     AvatarError
-    ├── DatasetError       frames, landmarks, rectangles, masks
-    ├── ModelError         an ONNX file of another shape, or one that cannot be rewritten
-    ├── CheckpointError    a .pth that is not one, or is another network's
-    ├── RepositoryError    names, directories and configs of the model repository
-    └── ServerError        the model-control API of a running server
+    ├── DatasetError         frames, landmarks, rectangles, masks
+    ├── ModelError           an ONNX file of another shape, or one that cannot be converted
+    ├── CheckpointError      a .pth that is no checkpoint, or another network's
+    ├── RepositoryError      names, directories and configs of the model repository
+    └── ModelControlError    the model control of a running server, or a server that cannot be started
 
-Each message is one line: which file, what was expected, what came.
+Each message is one line that names the input, what was expected and what came.
 """
 
 from __future__ import annotations
 
+import unicodedata
+
 
 class AvatarError(Exception):
-    """Base of all errors of this package that are the input's fault, not the program's."""
+    """Base of this package's errors; the input is at fault, not the program."""
 
 
 class DatasetError(AvatarError):
@@ -22,7 +24,7 @@ class DatasetError(AvatarError):
 
 
 class ModelError(AvatarError):
-    """An ONNX model is not one of the two of the contract."""
+    """An ONNX model is not one of the contract's two, or no server could run it."""
 
 
 class CheckpointError(AvatarError):
@@ -30,8 +32,28 @@ class CheckpointError(AvatarError):
 
 
 class RepositoryError(AvatarError):
-    """The model repository, or a name in it, does not allow what was asked."""
+    """The model repository, or a name in it, does not allow the change."""
 
 
-class ServerError(AvatarError):
-    """A running server refused to load or unload."""
+class ModelControlError(AvatarError):
+    """A server cannot be reached or started, or refused to load or unload a model."""
+
+
+def one_line(error: object, limit: int = 200) -> str:
+    """Return an error's text (or any value's) as one line of at most `limit` characters."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def printable(text: str) -> str:
+    r"""Return text that is safe to print on a terminal.
+
+    Control characters, direction marks and lone surrogates, which a file name may contain, become
+    escapes such as \x1b; line feeds too.
+    """
+    return "".join(
+        c.encode("unicode_escape").decode()
+        if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp")
+        else c
+        for c in text
+    )

@@ -53,16 +53,16 @@ def test_add_list_inspect_update_remove(
     assert "anna  5 frames  160x120" in cli("list").stdout
     sheet = tmp_path / "sheet.png"
     assert cli("inspect", "anna", "-o", sheet, "--rows", 3).exit_code == 0
-    picture = cv2.imread(str(sheet))
-    assert picture.shape[0] == 3 * 240 + 2 * 8
+    image = cv2.imread(str(sheet))
+    assert image.shape[0] == 3 * 240 + 2 * 8
     x1, y1 = 40 * 2, 20 * 2  # the rectangle of frame 0, drawn at twice its size
-    assert picture[y1 + 30, x1].tolist() == [0, 255, 0]
+    assert image[y1 + 30, x1].tolist() == [0, 255, 0]
     fails(cli("inspect", "anna", "-o", sheet), "--force overwrites")
     fails(cli("inspect", "anna", "-o", tmp_path / "no" / "sheet.png"), "No such file")
     updated = cli("update", "anna", "--generator", other_generator_file)
     assert updated.stdout == "anna: generator version 2\n"
     assert cli("update", "anna", "--prune").stdout == "anna: deleted versions 1\n"
-    fails(cli("update", "anna", "--rollback"), "got 2 alone")
+    fails(cli("update", "anna", "--rollback"), "got only 2")
     removed = cli("remove", "anna")
     assert removed.stdout.startswith(
         "anna: removed anna, anna_compositor, anna_generator, anna_raw"

@@ -12,15 +12,21 @@ import onnx
 import pytest
 
 from lipsync_benchmarks import random_weights
-from lipsync_preprocessing import avatar as avatars
 from lipsync_preprocessing import networks
-from lipsync_preprocessing import update as updating
-from lipsync_preprocessing.avatar import add_avatar, fill_template, remove_avatar
-from lipsync_preprocessing.configs import PasteOptions
+from lipsync_preprocessing.avatar import (
+    add_avatar,
+    fill_template,
+    materials,
+    prune_versions,
+    remove_avatar,
+    roll_back,
+    update_generator,
+)
+from lipsync_preprocessing.avatar.faces import cut_face
 from lipsync_preprocessing.dataset import read_dataset
 from lipsync_preprocessing.errors import AvatarError, DatasetError, ModelError, RepositoryError
-from lipsync_preprocessing.faces import cut_face
 from lipsync_preprocessing.repository import Repository
+from lipsync_preprocessing.repository.configs import PasteOptions
 from support.toy_datasets import COUNT, HEIGHT, WIDTH, make_raw
 
 
@@ -67,12 +73,12 @@ def test_an_avatar_is_three_models(add: Any, repository: Path, run: Any, rng: An
     for config in (ensemble, compositor):
         frames = next(o for o in config.output if o.name == "FRAMES")
         assert list(frames.dims) == [-1, HEIGHT, WIDTH, 3]
-    told = {k: v.string_value for k, v in ensemble.parameters.items()}
-    assert told["avatar_frames"] == str(COUNT)
-    assert (told["width"], told["height"]) == (str(WIDTH), str(HEIGHT))
+    parameters = {k: v.string_value for k, v in ensemble.parameters.items()}
+    assert parameters["avatar_frames"] == str(COUNT)
+    assert (parameters["width"], parameters["height"]) == (str(WIDTH), str(HEIGHT))
     template = store.config("demo")
     changed = {"avatar_frames", "width", "height"}
-    assert {k: v for k, v in told.items() if k not in changed} == {
+    assert {k: v for k, v in parameters.items() if k not in changed} == {
         k: v.string_value for k, v in template.parameters.items() if k not in changed
     }
     assert generator.max_batch_size == store.config("demo_generator").max_batch_size
@@ -153,9 +159,9 @@ def test_raw_network(add: Any, repository: Path, run: Any, rng: Any, generator_s
 def test_paste_options_become_parameters(add: Any, repository: Path) -> None:
     add("anna", paste=PasteOptions(6, True))
     store = Repository(repository)
-    told = {k: v.string_value for k, v in store.config("anna_compositor").parameters.items()}
+    parameters = {k: v.string_value for k, v in store.config("anna_compositor").parameters.items()}
     default = {k: v.string_value for k, v in store.config("demo_compositor").parameters.items()}
-    assert told == default | {
+    assert parameters == default | {
         "paste_feather_px": "6",
         "paste_colour_match": "1",
     }
@@ -188,7 +194,7 @@ def test_names_triton_would_choke_on(name: str, add: Any, repository: Path) -> N
 def test_a_name_is_given_once(add: Any, repository: Path) -> None:
     add()
     before = tree(repository)
-    with pytest.raises(RepositoryError, match="anna is there already"):
+    with pytest.raises(RepositoryError, match="anna exists already"):
         add()
     assert tree(repository) == before
 
@@ -211,8 +217,8 @@ def wrong_models(tmp_path: Path) -> dict[str, tuple[Path, str]]:
     onnx.save(model, str(loud))
     return {
         "text": (text, "text.onnx: expected an ONNX model"),
-        "empty": (empty, "empty.onnx: expected an ONNX model"),
-        "missing": (tmp_path / "none.onnx", "none.onnx: expected an ONNX file, found nothing"),
+        "empty": (empty, "empty.onnx: expected an ONNX model, but it holds no graph"),
+        "missing": (tmp_path / "none.onnx", "none.onnx: cannot be read: No such file"),
         "small": (small, r"small.onnx: generator: expected one input of float \[batch,6,320,320\]"),
         "loud": (loud, "loud.onnx: expected an output in 0…1, got 0"),
     }
@@ -263,7 +269,7 @@ def test_a_disk_that_fills_on_the_way(
     def fail(*_arguments: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(avatars, step, fail)
+    monkeypatch.setattr(materials, step, fail)
     before = tree(repository)
     with pytest.raises(RepositoryError, match=r"the disk is full.*nothing was changed"):
         add()
@@ -293,7 +299,7 @@ def test_cut_off_between_renames_there_is_no_avatar(
     left = ["anna_generator", "anna_compositor"][:survivors]
     assert store.leftovers() == sorted(left)
     if left:
-        with pytest.raises(RepositoryError, match="interrupted import: lipsync-avatar remove anna"):
+        with pytest.raises(RepositoryError, match="interrupted import; lipsync-avatar remove anna"):
             add()
         assert sorted(remove_avatar(repository, "anna")) == sorted(left)
     assert add().missing == ()
@@ -349,7 +355,7 @@ def test_update_makes_versions(
 ) -> None:
     add(raw=True)
     store = Repository(repository)
-    assert updating.update_generator(repository, "anna", other_generator_file) == 2
+    assert update_generator(repository, "anna", other_generator_file) == 2
     assert store.avatar("anna").versions == (1, 2)
     assert store.versions("anna_raw") == (1, 2)
     audio = rng.random((1, 32, 16, 16)).astype(np.float32)
@@ -366,13 +372,13 @@ def test_update_makes_versions(
     x = np.concatenate([face, masked], axis=2).transpose(2, 0, 1)[None].astype(np.float32) / 255
     output = run(str(other_generator_file), input=x, audio=audio)
     np.testing.assert_array_equal(second[0], (output[0] * 255).astype("u1").transpose(1, 2, 0))
-    assert updating.roll_back(repository, "anna") == [2]
-    with pytest.raises(RepositoryError, match="older version to go back to, got 1 alone"):
-        updating.roll_back(repository, "anna")
-    assert updating.update_generator(repository, "anna", other_generator_file) == 2
-    assert updating.prune_versions(repository, "anna") == [1]
+    assert roll_back(repository, "anna") == [2]
+    with pytest.raises(RepositoryError, match="older version to go back to, got only 1"):
+        roll_back(repository, "anna")
+    assert update_generator(repository, "anna", other_generator_file) == 2
+    assert prune_versions(repository, "anna") == [1]
     assert store.avatar("anna").versions == (2,)
-    assert updating.update_generator(repository, "anna", other_generator_file) == 3
+    assert update_generator(repository, "anna", other_generator_file) == 3
 
 
 def test_update_of_a_bad_generator_changes_nothing(
@@ -381,7 +387,7 @@ def test_update_of_a_bad_generator_changes_nothing(
     add()
     before = tree(repository)
     with pytest.raises(ModelError, match="expected one input"):
-        updating.update_generator(repository, "anna", encoder_file)
+        update_generator(repository, "anna", encoder_file)
     assert tree(repository) == before
 
 
@@ -392,7 +398,9 @@ def test_fill_template(
     store = Repository(repository)
     frames = store.avatar("demo").frames
     dataset = make_raw(tmp_path / "short")
-    with pytest.raises(RepositoryError, match=rf"says {frames} frames of 1280x720.*has 5 of 160"):
+    with pytest.raises(
+        RepositoryError, match=rf"expected a dataset of {frames} frames of 1280x720, got 5 of 160"
+    ):
         fill_template(repository, "demo", dataset, generator_file, encoder_file)
     for name in ("demo", "demo_compositor"):
         path = repository / name / "config.pbtxt"

@@ -8,16 +8,21 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from lipsync_preprocessing import compile as compiling
 from lipsync_preprocessing import networks
-from lipsync_preprocessing.batching import with_symbolic_batch
 from lipsync_preprocessing.errors import ModelError
-from lipsync_preprocessing.onnx_models import Port, Ports
+from lipsync_preprocessing.graphs import compile as compiling
+from lipsync_preprocessing.graphs.networks import (
+    audio_window_model,
+    prepare_audio_encoder,
+    prepare_generator,
+)
+from lipsync_preprocessing.graphs.ports import Port, Ports
+from lipsync_preprocessing.graphs.symbolic_batch import with_symbolic_batch
 
 LOOP_INDICES = [-100, -7, -1, 0, 1, 2, 3, 4, 5, 9, 1000]
 
 
-def pose_to_frame(i: int, count: int) -> int:
+def frame_at(i: int, count: int) -> int:
     """CONTRACT's ping-pong, written out here a second time."""
     period = 2 * (count - 1)
     if period == 0:
@@ -28,7 +33,7 @@ def pose_to_frame(i: int, count: int) -> int:
 
 def by_hand(run: Any, state: Any, faces: Any, loop_indices: list[int], audio: Any) -> Any:
     """99.onnx run on arrays made with numpy."""
-    face = faces[[pose_to_frame(i, len(faces)) for i in loop_indices]]
+    face = faces[[frame_at(i, len(faces)) for i in loop_indices]]
     masked = face.copy()
     masked[:, 5:310, 5:315] = 0
     x = np.concatenate([face, masked], axis=-1).transpose(0, 3, 1, 2).astype(np.float32) / 255
@@ -54,7 +59,7 @@ def test_equals_the_network_run_by_hand(
 ) -> None:
     faces = make_faces(rng, count)
     generator = networks.build_generator(generator_state, batch=batch, input_names=names)
-    model = compiling.compile_generator(generator, faces)
+    model = compiling.compile_generator(prepare_generator(generator), faces)
     audio = rng.random((len(LOOP_INDICES), 32, 16, 16)).astype(np.float32)
     came = run(model, loop_index=np.array(LOOP_INDICES)[:, None], audio=audio)
     expected = by_hand(run, generator_state, faces, LOOP_INDICES, audio)
@@ -65,7 +70,7 @@ def test_equals_the_network_run_by_hand(
 
 def test_ports_are_static_but_for_the_batch(generator_state: Any, rng: Any) -> None:
     model = compiling.compile_generator(
-        networks.build_generator(generator_state, batch=1), make_faces(rng, 3)
+        prepare_generator(networks.build_generator(generator_state, batch=1)), make_faces(rng, 3)
     )
     onnx.checker.check_model(model, full_check=True)
     ports = {
@@ -95,7 +100,7 @@ def test_keeps_the_networks_own_opset(opset: int, generator_state: Any, run: Any
             node.input[1] = "roi"  # not optional before 13
     generator.ir_version = 9 if opset == 20 else 6
     faces = make_faces(rng, 3)
-    model = compiling.compile_generator(generator, faces)
+    model = compiling.compile_generator(prepare_generator(generator), faces)
     assert model.opset_import[0].version == opset
     assert model.ir_version == (9 if opset == 20 else 8)
     audio = rng.random((2, 32, 16, 16)).astype(np.float32)
@@ -139,7 +144,7 @@ def test_batch_baked_into_reshape_and_resize_is_freed(
     graph.node.extend(copies)
     faces = make_faces(rng, 3)
     audio = rng.random((3, 32, 16, 16)).astype(np.float32)
-    model = compiling.compile_generator(generator, faces)
+    model = compiling.compile_generator(prepare_generator(generator), faces)
     came = run(model, loop_index=np.array([[0], [1], [2]]), audio=audio)
     expected = by_hand(run, generator_state, faces, [0, 1, 2], audio)
     np.testing.assert_array_equal(came, expected)
@@ -175,21 +180,21 @@ def test_batch_that_cannot_be_freed_is_refused(generator_state: Any, rng: Any) -
     generator.graph.node.insert(position, join)
     generator.graph.node.insert(position, cut)
     with pytest.raises(ModelError, match=r"batch is fixed at 1.*dynamic batch"):
-        compiling.compile_generator(generator, make_faces(rng, 2))
+        prepare_generator(generator)
 
 
 def test_many_faces_lie_beside_the_graph(
     tmp_path: Path, generator_state: Any, run: Any, rng: Any
 ) -> None:
     """Above the limit of a protobuf: a folder model.onnx/ with external data, equal results."""
-    generator = networks.build_generator(generator_state)
+    generator = prepare_generator(networks.build_generator(generator_state))
     faces = make_faces(rng, 4)
     inline, folder = tmp_path / "a.onnx", tmp_path / "model.onnx"
     compiling.write_compiled_generator(generator, faces, inline)
     compiling.write_compiled_generator(generator, faces, folder, inline_limit_bytes=1000)
     assert inline.is_file()
     assert sorted(p.name for p in folder.iterdir()) == ["faces.bin", "model.onnx"]
-    assert (folder / "model.onnx").stat().st_size < generator.ByteSize() + 500_000
+    assert (folder / "model.onnx").stat().st_size < generator.model.ByteSize() + 500_000
     feeds = {
         "loop_index": np.array([[0], [7]]),
         "audio": rng.random((2, 32, 16, 16)).astype(np.float32),
@@ -202,7 +207,9 @@ def test_many_faces_lie_beside_the_graph(
 def test_more_than_a_protobuf_holds_is_refused_inline(generator_state: Any) -> None:
     faces = np.broadcast_to(np.uint8(0), (7500, 320, 320, 3))  # 2.3 GB, none of it in memory
     with pytest.raises(ModelError, match="write_compiled_generator"):
-        compiling.compile_generator(networks.build_generator(generator_state), faces)
+        compiling.compile_generator(
+            prepare_generator(networks.build_generator(generator_state)), faces
+        )
 
 
 @pytest.mark.parametrize(
@@ -215,12 +222,14 @@ def test_more_than_a_protobuf_holds_is_refused_inline(generator_state: Any) -> N
 )
 def test_wrong_faces_are_refused(faces: Any, message: str, generator_state: Any) -> None:
     with pytest.raises(ModelError, match=message):
-        compiling.compile_generator(networks.build_generator(generator_state), faces)
+        compiling.compile_generator(
+            prepare_generator(networks.build_generator(generator_state)), faces
+        )
 
 
-def test_another_network_is_refused(encoder_state: Any, rng: Any) -> None:
+def test_another_network_is_refused(encoder_state: Any) -> None:
     with pytest.raises(ModelError, match=r"\[batch,6,320,320\].*mel float \[\?,1,80,16\]"):
-        compiling.compile_generator(networks.build_audio_encoder(encoder_state), make_faces(rng, 1))
+        prepare_generator(networks.build_audio_encoder(encoder_state))
 
 
 @pytest.mark.parametrize("batch", [None, 1])
@@ -230,7 +239,7 @@ def test_audio_encoder_is_normalised(
     export = networks.build_audio_encoder(
         encoder_state, batch=batch, input_name="embedding", output_name="out"
     )
-    model = compiling.normalise_audio_encoder(export)
+    model = prepare_audio_encoder(export)
     onnx.checker.check_model(model, full_check=True)
     mel = rng.uniform(-4, 4, (5, 1, 80, 16)).astype(np.float32)
     came = run(model, mel=mel)
@@ -241,7 +250,7 @@ def test_audio_encoder_is_normalised(
 
 
 def test_audio_window_gathers_rows_and_zeros(run: Any, rng: Any) -> None:
-    model = compiling.audio_window_model()
+    model = audio_window_model()
     onnx.checker.check_model(model, full_check=True)
     embedding = rng.random((3, 512)).astype(np.float32)
     index = np.array([[-1] * 8 + [0, 1, 2, 2, 1, 0, -1, -1], [2] * 16, [-1] * 16])

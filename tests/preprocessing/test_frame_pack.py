@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lipsync_preprocessing.avatar.faces import cut_face
+from lipsync_preprocessing.avatar.pack import map_faces, read_pack, write_pack
 from lipsync_preprocessing.dataset import read_dataset
 from lipsync_preprocessing.errors import RepositoryError
-from lipsync_preprocessing.faces import cut_face
-from lipsync_preprocessing.pack import map_faces, read_pack, write_pack
 from support.toy_datasets import COUNT, MODEL_REPOSITORY, make_packaged, make_raw, rect_of
 
 

@@ -14,9 +14,8 @@ import tritonclient.grpc as grpc
 from click.testing import CliRunner
 
 from lipsync_embedded import Server
-from lipsync_preprocessing.avatar import add_avatar
+from lipsync_preprocessing.avatar import add_avatar, update_generator
 from lipsync_preprocessing.cli import main
-from lipsync_preprocessing.update import update_generator
 from support.servers import ServerPool
 from support.toy_datasets import HEIGHT, WIDTH
 
@@ -181,4 +180,4 @@ def test_check_notices_a_deaf_avatar(
     repository = shutil.copytree(anna, tmp_path / "models")
     add_avatar(repository, "deaf", raw_dataset, tmp_path / "deaf.onnx", encoder_file)
     output = cli("check", "deaf", "--repository", str(repository), expect=1)
-    assert "the audio is not heard" in output
+    assert "the generator ignores the audio" in output

@@ -21,13 +21,17 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
 from lipsync_embedded import Server, ServerError, ServerStartError
 from lipsync_embedded._profiles import loaded_models
-from lipsync_preprocessing import overlays, tune
-from lipsync_preprocessing.avatar import add_avatar
+from lipsync_preprocessing.avatar import add_avatar, prune_versions, update_generator
 from lipsync_preprocessing.cli import main
-from lipsync_preprocessing.overlays import GPU_PROFILES, PROFILES, Settings
-from lipsync_preprocessing.profiles import write_profile
+from lipsync_preprocessing.profiles import tune
+from lipsync_preprocessing.profiles.files import write_profile
+from lipsync_preprocessing.profiles.settings import (
+    GPU_PROFILES,
+    PROFILES,
+    UNMEASURED,
+    ProfileSettings,
+)
 from lipsync_preprocessing.repository import Repository
-from lipsync_preprocessing.update import prune_versions, update_generator
 from support.left_out import HARDWARE
 
 ROOT = Path(__file__).parents[2]
@@ -97,7 +101,7 @@ def test_gpu_profiles_differ_only_as_they_say(anna: Path, profile: str) -> None:
             del tuned.parameters[name]
             assert any(line.startswith(f"#   parameters: {name}") for line in head)
         assert tuned == usual
-        assert f"# {overlays.UNMEASURED}" in head or model == encoder
+        assert f"# {UNMEASURED}" in head or model == encoder
 
 
 def test_every_batch_size_is_warm_before_the_model_is_ready(anna: Path) -> None:
@@ -207,7 +211,7 @@ def test_wrong_usage_and_failures(anna: Path) -> None:
 
 def test_a_server_runs_the_profile(anna: Path, server: Server) -> None:
     """And the session's server, which has no profile, runs the usual config."""
-    write_profile(anna, "anna", "onnxruntime", Settings(threads=2, compositors=2))
+    write_profile(anna, "anna", "onnxruntime", ProfileSettings(threads=2, compositors=2))
 
     def compositors(one: Server, model: str) -> int:
         client = tritonclient.http.InferenceServerClient(one.http_url.split("//")[1])
@@ -292,7 +296,8 @@ def test_bf16_below_the_floor_is_refused(anna: Path) -> None:
     assert refused.exit_code == 1
     (line,) = refused.stderr.splitlines()
     came = re.search(
-        r"openvino-bf16 refused: its frames have ([\d.]+) dB PSNR .* floor is 200", line
+        r"openvino-bf16 refused: expected frames of at least 200 dB PSNR against f32, got ([\d.]+);",
+        line,
     )
     assert came is not None, line
     assert 20 < float(came[1]) < 200
@@ -305,21 +310,21 @@ def test_tune_measures_and_writes_what_it_measured(
 ) -> None:
     monkeypatch.setattr(tune, "cores", lambda: 1)  # which leaves one candidate
     said = done(anna, "tune", "anna", "--profile", "onnxruntime", "--seconds", "0.5")
-    row = re.search(r"^onnxruntime, 1 thread a frame +([\d.]+) +([\d.]+) +equal$", said, re.M)
+    row = re.search(r"^onnxruntime, 1 thread per frame +([\d.]+) +([\d.]+) +equal$", said, re.M)
     assert row is not None, said
     assert float(row[1]) > 1
     assert float(row[2]) > 0
     assert re.search(
-        r"^frames a second by frames a request: 8: [\d.]+, 16: [\d.]+, 32: ", said, re.M
+        r"^frames per second by frames per request: 8: [\d.]+, 16: [\d.]+, 32: ", said, re.M
     )
     text = (anna / "anna_generator/configs/onnxruntime.pbtxt").read_text()
-    assert re.search(rf"^# Measured on 1 cores.*: {row[1]} frames a second", text, re.M)
+    assert re.search(rf"^# Measured on 1 cores.*: {row[1]} frames per second", text, re.M)
     assert parameter(config(profile_files(anna)["anna_generator"]), "intra_op_thread_count") == "1"
 
 
 def test_psnr() -> None:
     black = np.zeros((2, 4, 4, 3), np.uint8)
-    from lipsync_preprocessing.measuring import psnr_db
+    from lipsync_preprocessing.profiles.measuring import psnr_db
 
     assert psnr_db(black, black) == float("inf")
     assert psnr_db(black + 1, black) == pytest.approx(48.1308, abs=1e-3)  # 20 log10(255)

@@ -14,8 +14,8 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
 from lipsync_embedded import Server
 from lipsync_preprocessing.avatar import add_avatar
-from lipsync_preprocessing.overlays import Settings
-from lipsync_preprocessing.profiles import make_profile
+from lipsync_preprocessing.profiles.files import make_profile
+from lipsync_preprocessing.profiles.settings import ProfileSettings
 from lipsync_preprocessing.repository import Repository
 from support.triton_calls import Triton
 
@@ -48,7 +48,7 @@ def on_cpu(repository: Path, name: str) -> None:
     store = Repository(repository)
     (text,) = (
         file.text
-        for file in make_profile(store, name, "cuda", Settings())
+        for file in make_profile(store, name, "cuda", ProfileSettings())
         if file.model == name + "_generator"
     )
     config = store.config(name + "_generator")

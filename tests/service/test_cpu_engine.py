@@ -20,7 +20,8 @@ from lipsync_embedded import Server, accelerator, graph_steps
 from lipsync_embedded.config_error import ConfigError
 from lipsync_embedded.mixed_precision import keep_in_f32
 from lipsync_embedded.onnx_model import OnnxModel
-from lipsync_preprocessing.compile import compile_generator
+from lipsync_preprocessing.graphs.compile import compile_generator
+from lipsync_preprocessing.graphs.networks import prepare_generator
 from lipsync_preprocessing.repository import Repository, write_config
 from support import oracle
 from support.decoded_frames import assert_same_frames, psnr
@@ -116,7 +117,7 @@ def trained(
     for k in (0, 40, 80):
         crop = cv2.resize(draw_face(k), (328, 328), interpolation=cv2.INTER_CUBIC)
         faces.append(crop[4:-4, 4:-4])
-    model = compile_generator(onnx.load(str(generator)), np.stack(faces))
+    model = compile_generator(prepare_generator(onnx.load(str(generator))), np.stack(faces))
     onnx.save(model, str(directory / "model.onnx"))
     audio = oracle.Oracle(toy_avatars["toy"].dataset, generator, encoder).audio(speech(1.0))[::4]
     loop_index = np.arange(len(audio), dtype=np.int64)[:, None]

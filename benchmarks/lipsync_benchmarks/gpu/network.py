@@ -16,8 +16,9 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
-from lipsync_preprocessing import networks
-from lipsync_preprocessing.compile import compile_generator
+from lipsync_preprocessing.contract import AUDIO_SHAPE, FACE
+from lipsync_preprocessing.graphs.compile import compile_generator
+from lipsync_preprocessing.graphs.networks import prepare_generator
 
 from ..baselines.arithmetic import BORDER, loop_index, visual_input
 from ..case import generator_file
@@ -36,10 +37,10 @@ class Unavailable(Exception):
 def network_inputs() -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Return seeded, smooth faces uint8 [POOL,320,320,3] and audio windows float32 [POOL,32,16,16]."""
     rng = np.random.default_rng(0)
-    side = (networks.FACE, networks.FACE)
+    side = (FACE, FACE)
     coarse = rng.integers(0, 256, (POOL, 20, 20, 3), dtype=np.uint8)
     faces = [cv2.resize(c, side, interpolation=cv2.INTER_CUBIC) for c in coarse]
-    audio = rng.standard_normal((POOL, *networks.AUDIO_SHAPE)).astype(np.float32)
+    audio = rng.standard_normal((POOL, *AUDIO_SHAPE)).astype(np.float32)
     return np.stack([np.asarray(face, np.uint8) for face in faces]), audio
 
 
@@ -58,7 +59,10 @@ def compiled(model: onnx.ModelProto) -> tuple[onnx.ModelProto, Feeds]:
     """Return the graph that the service runs: the faces and a generator of any precision in one."""
     faces, audio = network_inputs()
     loop_indices = np.arange(POOL, dtype=np.int64)[:, None]
-    return compile_generator(model, faces), {"loop_index": loop_indices, "audio": audio}
+    return compile_generator(prepare_generator(model), faces), {
+        "loop_index": loop_indices,
+        "audio": audio,
+    }
 
 
 def half(model: onnx.ModelProto) -> onnx.ModelProto:

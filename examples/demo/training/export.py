@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import onnx
 
-from lipsync_preprocessing.export import export_audio_encoder, export_generator
+from lipsync_preprocessing.networks.checkpoint import export_audio_encoder, export_generator
 
 
 @click.command()

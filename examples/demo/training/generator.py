@@ -23,6 +23,8 @@ from faces import FACE, FRAMES
 from torch import Tensor, nn
 from torch_networks import AudioEncoder, Generator
 
+from lipsync_preprocessing.contract import MASK_COLUMNS, MASK_ROWS
+
 WIDTH = 0.5  # the "mobile" variant
 CONTEXT = 8  # embeddings before a frame's own, and after
 # Pixels from the patch's edge over which it blends into the avatar's own frame, so that there is no seam.
@@ -155,7 +157,7 @@ class TrainingFaces:
             blocks.append(self.audio.window(rng.choice(self.audio.recordings[clip]), frame))
         source, target, rest = torch.stack(sources), torch.stack(targets), torch.stack(closed)
         mask = torch.ones(FACE, FACE)
-        mask[5:310, 5:315] = 0.0
+        mask[MASK_ROWS, MASK_COLUMNS] = 0.0
         moved = torch.maximum((target - rest).abs(), (source - target).abs()).mean(1, keepdim=True)
         weights = 1.0 + 5.0 * nn.functional.max_pool2d((moved > 4.0).float(), 9, 1, 4)
         inputs = torch.cat([source, source * mask[at]], 1) / 255.0

@@ -1,0 +1,1 @@
+"""ONNX graphs: a user's networks, and the graphs that Triton serves."""

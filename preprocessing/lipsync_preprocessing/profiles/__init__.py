@@ -1,0 +1,1 @@
+"""Execution profiles: sets of configs beside the usual ones, and the measurements that choose them."""
