@@ -167,7 +167,7 @@ def test_resize_by_a_fraction_is_freed(run: Any, rng: Any) -> None:
     np.testing.assert_allclose(run(free, x=images), expected, atol=1e-6)
 
 
-def test_batch_that_cannot_be_freed_is_refused(generator_state: Any, rng: Any) -> None:
+def test_batch_that_cannot_be_freed_is_refused(generator_state: Any) -> None:
     generator = networks.build_generator(generator_state, batch=1)
     first = next(n for n in generator.graph.node if "audio" in n.input)
     position = list(generator.graph.node).index(first)

@@ -1,3 +1,5 @@
+"""Reading a dataset folder: its pixels, its rectangles, its masks, and what is refused."""
+
 from __future__ import annotations
 
 import json
@@ -10,9 +12,9 @@ import cv2
 import numpy as np
 import pytest
 
-from lipsync_preprocessing.dataset import read_dataset
+from lipsync_preprocessing.avatar.faces import cut_face
+from lipsync_preprocessing.dataset import DatasetOptions, read_dataset
 from lipsync_preprocessing.errors import DatasetError
-from lipsync_preprocessing.faces import cut_face
 from support.toy_datasets import (
     COUNT,
     HEIGHT,
@@ -27,9 +29,11 @@ from support.toy_datasets import (
 def test_raw_frames_come_byte_for_byte(raw_dataset: Path) -> None:
     dataset = read_dataset(raw_dataset)
     assert (len(dataset), dataset.width, dataset.height) == (COUNT, WIDTH, HEIGHT)
+    assert (dataset.frames, dataset.rectangles) == ("full_body_img", "landmarks")
+    assert dataset.coding() is None
     for k, frame in enumerate(dataset.read()):
         path = raw_dataset / "full_body_img" / f"{k}.jpg"
-        assert frame.encode() == path.read_bytes()
+        assert frame.data == path.read_bytes()
         np.testing.assert_array_equal(frame.image, cv2.imread(str(path)))
         assert frame.rect == rect_of(k)  # fractions truncated
         assert frame.mask is None
@@ -51,7 +55,8 @@ def test_parsing_keeps_two_colours(tmp_path: Path) -> None:
         assert frame.mask is not None
         np.testing.assert_array_equal(frame.mask, np.array(kept) * 255)
         assert 0 < np.count_nonzero(kept) < np.size(kept)
-    assert all(f.mask is None for f in read_dataset(directory, parsing=False).read())
+    without = read_dataset(directory, DatasetOptions(parsing=False))
+    assert all(f.mask is None for f in without.read())
 
 
 @pytest.mark.parametrize(
@@ -71,26 +76,30 @@ def test_rectangles_are_clipped_to_the_frame(rect: Any, clipped: Any, tmp_path: 
     assert read_dataset(directory).rects[2] == clipped
 
 
-@pytest.mark.parametrize("videos", [True, False])
-def test_packaged(videos: bool, tmp_path: Path) -> None:
-    directory = make_packaged(tmp_path / "d", videos=videos)
-    dataset = read_dataset(directory)
-    assert (len(dataset), dataset.width, dataset.height) == (COUNT, WIDTH, HEIGHT)
+def test_landmarks_with_carriage_returns_and_decimals(raw_dataset: Path) -> None:
+    for path in (raw_dataset / "landmarks").iterdir():
+        path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    assert read_dataset(raw_dataset).rects == [rect_of(k) for k in range(COUNT)]
+
+
+@pytest.mark.parametrize(
+    ("points", "left", "right", "top"), [(98, (1,), (31,), 52), (68, (0, 1), (15, 16), 28)]
+)
+def test_landmarks_of_other_detectors(
+    points: int, left: Any, right: Any, top: int, raw_dataset: Path
+) -> None:
+    for k in range(COUNT):
+        x1, y1, x2, _ = rect_of(k)
+        lines = np.full((points, 2), 7.0)
+        for n, x in zip((*left, *right), (x1,) * len(left) + (x2,) * len(right), strict=True):
+            lines[n, 0] = x
+        if points == 68:  # the mean of two points
+            lines[0, 0], lines[1, 0] = x1 - 4, x1 + 4
+        lines[top, 1] = y1
+        np.savetxt(raw_dataset / f"landmarks/{k}.lms", lines, fmt="%.1f")
+    refused(raw_dataset, f"expected 110 landmarks.*got {points}.*--landmark-points {points}")
+    dataset = read_dataset(raw_dataset, DatasetOptions(landmark_points=points))
     assert dataset.rects == [rect_of(k) for k in range(COUNT)]
-    frames = list(dataset.read())
-    assert len(frames) == COUNT
-    if videos:
-        capture = cv2.VideoCapture(str(directory / "full_body_video.mp4"))
-        expected = [capture.read()[1] for _ in range(COUNT)]
-        capture.release()
-    else:
-        files = [directory / "full_body" / f"{k}.jpg" for k in range(COUNT)]
-        expected = [cv2.imread(str(f)) for f in files]
-        assert [f.encode() for f in frames] == [f.read_bytes() for f in files]
-    for frame, image in zip(frames, expected, strict=True):
-        np.testing.assert_array_equal(frame.image, image)
-        decoded = cv2.imdecode(np.frombuffer(frame.encode(), np.uint8), cv2.IMREAD_COLOR)
-        np.testing.assert_array_equal(decoded, image)  # nothing lost on the way to the pack
 
 
 def overwrite(name: str, data: bytes) -> Callable[[Path], None]:
@@ -109,41 +118,46 @@ def cut_in_half(name: str) -> Callable[[Path], None]:
     return damage
 
 
-def picture(name: str, width: int, height: int) -> Callable[[Path], None]:
-    image = np.zeros((height, width, 3), np.uint8)
-    return lambda d: cv2.imwrite(str(d / name), image) and None
+def image(name: str, width: int, height: int) -> Callable[[Path], None]:
+    black = np.zeros((height, width, 3), np.uint8)
+    return lambda d: cv2.imwrite(str(d / name), black) and None
 
 
 def landmarks(k: int, *args: Any, **kwargs: Any) -> Callable[[Path], None]:
     return lambda d: write_landmarks(d / "landmarks" / f"{k}.lms", *args, **kwargs)
 
 
+LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+
 RAW_DAMAGE = [
-    (delete("full_body_img"), "expected full_body_img/ and landmarks/"),
-    (delete("landmarks"), "landmarks: expected a folder"),
-    (delete("full_body_img/3.jpg"), "full_body_img/3.jpg: missing; the folder goes on to 4.jpg"),
-    (delete("full_body_img/4.jpg"), "landmarks: expected 4 files.*got 5"),
-    (delete("landmarks/0.lms"), "landmarks/0.lms: missing"),
-    (delete("landmarks/4.lms"), "landmarks: expected 5 files.*got 4"),
-    (delete("parsing/4.png"), "parsing: expected 5 files.*got 4"),
+    (delete("full_body_img"), "expected frames in full_body_video.mp4, full_body/ or"),
+    (delete("landmarks"), "expected face rectangles in landmarks/, crop_rectangles.json or"),
+    (delete("full_body_img/3.jpg"), "full_body_img/3.jpg: is missing; the others go on to 4.jpg"),
+    (delete("full_body_img/4.jpg"), "landmarks: expected as many.*0 to 3, landmarks holds 0 to 4"),
+    (delete("landmarks/2.lms"), "landmarks/2.lms: is missing"),
+    (delete("landmarks/4.lms"), "landmarks: expected as many.*0 to 4, landmarks holds 0 to 3"),
+    (delete("parsing/4.png"), "parsing: expected as many.*parsing holds 0 to 3"),
     (overwrite("full_body_img/0007.jpg", b"x"), "0007.jpg: expected names 0.jpg"),
     (overwrite("full_body_img/2.jpg", b"text"), "2.jpg: expected a JPEG, got a file that starts"),
     (overwrite("full_body_img/2.jpg", b""), "2.jpg: expected a JPEG"),
+    (overwrite("full_body_img/2.jpg", LFS_POINTER), "2.jpg: is a Git LFS pointer.*git lfs pull"),
     (overwrite("full_body_img/2.jpg", b"\xff\xd8\xff\xd9"), "2.jpg: expected a whole JPEG"),
     (cut_in_half("full_body_img/0.jpg"), "0.jpg: expected a whole JPEG"),
     (cut_in_half("full_body_img/3.jpg"), "3.jpg: expected a whole JPEG"),
-    (picture("full_body_img/1.jpg", 80, 60), "1.jpg: expected 160x120 pixels.*got 80x60"),
-    (picture("parsing/1.png", 80, 60), "parsing/1.png: expected 160x120 pixels.*got 80x60"),
-    (overwrite("parsing/1.png", b"text"), "parsing/1.png: expected a picture, got 4 bytes"),
-    (landmarks(2, (10, 10, 50, 0), points=30), "2.lms: expected at least 53 landmarks, got 30"),
+    (image("full_body_img/1.jpg", 80, 60), "1.jpg: expected 160x120 pixels.*got 80x60"),
+    (image("parsing/1.png", 80, 60), "parsing/1.png: expected 160x120 pixels.*got 80x60"),
+    (overwrite("parsing/1.png", b"text"), "parsing/1.png: expected a PNG, got 4 bytes"),
+    (landmarks(2, (10, 10, 50, 0), points=53), "2.lms: expected 110 landmarks.*got 53"),
     (landmarks(2, (50, 10, 50, 0)), r"2.lms: expected a rectangle x1<x2.*got \[50, 10, 50, 10\]"),
     (
         landmarks(2, (200, 10, 250, 0)),
         r"2.lms: expected a rectangle in the 160x120 frame, got \[200",
     ),
     (landmarks(2, ("nan\x20", 10, 50, 0)), "2.lms: line 2: expected 'x y'"),
+    (landmarks(2, ("inf\x20", 10, 50, 0)), "2.lms: line 2: expected 'x y'"),
     (overwrite("landmarks/1.lms", b"\xff\xfe\x00"), "1.lms: expected text"),
-    (overwrite("landmarks/1.lms", b"1 2 3\n" * 60), "1.lms: line 2: expected 'x y', got '1 2 3'"),
+    (overwrite("landmarks/1.lms", LFS_POINTER), "1.lms: is a Git LFS pointer"),
+    (overwrite("landmarks/1.lms", b"1 2 3\n" * 110), "1.lms: line 2: expected 'x y', got '1 2 3'"),
 ]
 
 
@@ -164,18 +178,25 @@ def rectangles(change: Callable[[Any], Any]) -> Callable[[Path], None]:
 
 
 PACKAGED_DAMAGE = [
-    (delete("full_body_video.mp4"), "expected full_body_video.mp4 or full_body/"),
-    (delete("crop_rectangles.json"), "crop_rectangles.json: cannot be read: No such file"),
-    (delete("rois_320_video.mp4"), "expected rois_320_video.mp4 or rois_320/"),
-    (overwrite("crops_328_video.mp4", b"text"), "crops_328_video.mp4: expected a video"),
+    (delete("full_body_video.mp4"), "expected frames in full_body_video.mp4"),
+    (delete("crop_rectangles.json"), "expected face rectangles in landmarks/"),
+    (overwrite("full_body_video.mp4", b"text"), "full_body_video.mp4: expected a video"),
+    (overwrite("full_body_video.mp4", LFS_POINTER), "full_body_video.mp4: is a Git LFS pointer"),
     (cut_in_half("full_body_video.mp4"), "full_body_video.mp4: expected a video"),
     (overwrite("crop_rectangles.json", b"{"), "crop_rectangles.json: expected JSON"),
     (overwrite("crop_rectangles.json", b"[]"), "expected an object of rectangles, got list"),
-    (rectangles(lambda e: e.pop("3") and None), "one a frame; 1 missing: 3"),
-    (rectangles(lambda e: e.update({"9": e["0"]})), "one a frame; 1 extra: 9"),
+    (overwrite("crop_rectangles.json", b"{}"), "expected rectangles '0', '1', …, got none"),
+    (overwrite("crop_rectangles.json", b'{"0": NaN}'), "expected JSON: NaN is no number"),
+    (overwrite("crop_rectangles.json", b'{"0":' * 5000), "expected JSON"),
+    (rectangles(lambda e: e.pop("3") and None), "'3': is missing; the others go on to 4"),
+    (rectangles(lambda e: e.pop("4") and None), "expected as many.*json holds 0 to 3"),
+    (rectangles(lambda e: e.update({"9": e["0"]})), "'5': is missing; the others go on to 9"),
     (rectangles(lambda e: e.update({"1": [1, 2, 3, 4]})), "'1': expected {\"rect\""),
     (rectangles(lambda e: e["1"].update(rect=[1, 2, 3])), "'1': expected {\"rect\""),
     (rectangles(lambda e: e["1"].update(rect=[1, 2, "3", 4])), "'1': expected {\"rect\""),
+    (rectangles(lambda e: e["1"].update(rect=[1, 2, True, 4])), "'1': expected {\"rect\""),
+    (rectangles(lambda e: e["1"].update(rect=[1, 2, 3.5, 4])), "'1': expected {\"rect\""),
+    (rectangles(lambda e: e["1"].update(rect=[1, 2, 10**400, 4])), "'1': expected {\"rect\""),
     (rectangles(lambda e: e["1"].update(rect=[9, 9, 9, 20])), "'1': expected a rectangle x1<x2"),
     (rectangles(lambda e: e["1"].update(rect=[0, 130, 9, 139])), "'1': expected a rectangle in"),
 ]
@@ -190,21 +211,14 @@ def test_bad_packages(damage: Any, message: str, tmp_path: Path) -> None:
     refused(directory, message)
 
 
-def test_parts_of_different_length(tmp_path: Path) -> None:
-    directory = make_packaged(tmp_path / "d", videos=True)
-    other = make_packaged(tmp_path / "e", videos=True, count=3)
-    shutil.copy(other / "model_inputs_video.mp4", directory)
-    refused(directory, "model_inputs_video.mp4: expected 5 frames.*got 3")
-
-
 def test_no_folder(tmp_path: Path) -> None:
     refused(tmp_path / "nothing", "expected a dataset folder")
     (tmp_path / "empty").mkdir()
-    refused(tmp_path / "empty", "found neither")
+    refused(tmp_path / "empty", "found none")
 
 
 def refused(directory: Path, message: str) -> None:
     with pytest.raises(DatasetError, match=message.replace(".jpg", r"\.jpg")) as raised:
-        read_dataset(directory).check()
+        list(read_dataset(directory).read())
     assert str(raised.value).startswith(str(directory))
     assert "\n" not in str(raised.value)

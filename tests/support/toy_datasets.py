@@ -1,4 +1,4 @@
-"""Small datasets, written as the training code's users have them on disk."""
+"""Small datasets in the layouts of the training code and of published packages."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ PARSING_COLOURS = [(0, 0, 255), (255, 255, 255), (255, 0, 0), (0, 0, 0), (0, 255
 
 
 def make_frames(count: int = COUNT, width: int = WIDTH, height: int = HEIGHT) -> list[Array]:
-    """Smooth pictures, each different: uint8 (H, W, 3) BGR."""
+    """Return smooth images, each different: uint8 (H, W, 3) BGR."""
     rng = np.random.default_rng(count)
     small = rng.integers(0, 256, (count, 8, 10, 3), dtype=np.uint8)
     return [cv2.resize(s, (width, height), interpolation=cv2.INTER_CUBIC) for s in small]
 
 
 def rect_of(k: int) -> tuple[int, int, int, int]:
-    """Rectangle of frame k: moves, and changes its size."""
+    """Return the rectangle of frame k: it moves, and its size changes."""
     return 40 + k, 20 + 2 * k, 110 - k, 20 + 2 * k + 70 - 2 * k
 
 
 def write_landmarks(path: Path, rect: tuple[float, float, float, float], points: int = 110) -> None:
+    """Write a landmark file with decimals; the rectangle's points are where 110 have them."""
     x1, y1, x2, _ = rect
     lines = [f"{n}.5 {n}.5" for n in range(points)]
     for n, line in ((1, f"{x1}.9 7.0"), (52, f"9.0 {y1}.75"), (31, f"{x2}.25 11")):
@@ -39,12 +40,12 @@ def write_landmarks(path: Path, rect: tuple[float, float, float, float], points:
 
 
 def make_raw(directory: Path, *, count: int = COUNT, masks: bool = False) -> Path:
-    """A raw dataset folder."""
-    for name in ("full_body_img", "landmarks", *(["parsing"] if masks else [])):
+    """Write a raw dataset folder."""
+    for name in ("landmarks", *(["parsing"] if masks else [])):
         (directory / name).mkdir(parents=True)
+    write_jpegs(directory / "full_body_img", make_frames(count))
     rng = np.random.default_rng(5)
-    for k, frame in enumerate(make_frames(count)):
-        cv2.imwrite(str(directory / "full_body_img" / f"{k}.jpg"), frame)
+    for k in range(count):
         write_landmarks(directory / "landmarks" / f"{k}.lms", rect_of(k))
         if masks:
             colours = np.array(PARSING_COLOURS, np.uint8)
@@ -54,25 +55,47 @@ def make_raw(directory: Path, *, count: int = COUNT, masks: bool = False) -> Pat
     return directory
 
 
-def make_packaged(directory: Path, *, videos: bool, count: int = COUNT) -> Path:
-    """A packaged dataset: four videos, or four folders."""
+def make_packaged(
+    directory: Path,
+    *,
+    videos: bool,
+    count: int = COUNT,
+    cache: bool = False,
+    fps: float = 25,
+    name: str = "full_body",
+    first: int = 0,
+) -> Path:
+    """Write a packaged dataset: a video, or a folder of JPEGs, and the rectangles.
+
+    Args:
+        videos: the frames are `full_body_video.mp4`.
+        cache: the rectangles lie in `cache/`.
+        fps: of the video.
+        name, first: of the folder, and the number of its first frame.
+    """
     frames = make_frames(count)
-    sizes = {"full_body": None, "crops_328": 328, "rois_320": 320, "model_inputs": 320}
     directory.mkdir(parents=True)
-    for name, side in sizes.items():
-        pictures = [f if side is None else cv2.resize(f, (side, side)) for f in frames]
-        if videos:
-            height, width = pictures[0].shape[:2]
-            fourcc = cv2.VideoWriter.fourcc(*"mp4v")
-            path = str(directory / f"{name}_video.mp4")
-            writer = cv2.VideoWriter(path, fourcc, 25, (width, height))
-            for picture in pictures:
-                writer.write(picture)
-            writer.release()
-        else:
-            (directory / name).mkdir()
-            for k, picture in enumerate(pictures):
-                cv2.imwrite(str(directory / name / f"{k}.jpg"), picture)
+    if videos:
+        write_video(directory / f"{name}_video.mp4", frames, fps)
+    else:
+        write_jpegs(directory / name, frames, first)
     rects = {str(k): {"rect": list(rect_of(k))} for k in range(count)}
-    (directory / "crop_rectangles.json").write_text(json.dumps(rects))
+    place = directory / "cache" if cache else directory
+    place.mkdir(exist_ok=True)
+    (place / "crop_rectangles.json").write_text(json.dumps(rects))
     return directory
+
+
+def write_jpegs(folder: Path, frames: list[Array], first: int = 0) -> None:
+    folder.mkdir(parents=True)
+    for k, frame in enumerate(frames, first):
+        cv2.imwrite(str(folder / f"{k}.jpg"), frame)
+
+
+def write_video(path: Path, frames: list[Array], fps: float = 25) -> None:
+    """Write a video as the packaging script does, with OpenCV: MPEG-4, a key frame every twelve."""
+    height, width = frames[0].shape[:2]
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), fps, (width, height))
+    for frame in frames:
+        writer.write(frame)
+    writer.release()

@@ -169,7 +169,7 @@ def _numbers(frames: FrameSource) -> Numbers:
 
 def _at_frame_rate(frames: FrameSource, count: int, given: Fraction | None) -> Sequence[int]:
     """Return the frame that is shown at each 25th of a second."""
-    rate = given or frames.rate or Fraction(FRAME_RATE)
+    rate = given if given is not None else frames.rate or Fraction(FRAME_RATE)
     if not 1 <= rate <= _FASTEST_RATE:
         raise DatasetError(
             f"{frames.path}: expected 1 to {_FASTEST_RATE} frames per second, got {float(rate):g}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,7 +145,7 @@ def _shown(entry: object) -> str:
 def _is_coordinate(value: object) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    return math.isfinite(value) and abs(value) <= _FARTHEST and value == int(value)
+    return abs(value) <= _FARTHEST and value == int(value)  # false for NaN
 
 
 def clip_rect(rect: Rect, width: int, height: int, where: str) -> Rect:

@@ -177,11 +177,9 @@ def decode_group(codec: str, extradata: bytes, packets: Iterable[bytes]) -> list
     return frames
 
 
-def _packet(data: bytes) -> av.Packet[av.VideoStream]:
+def _packet(data: bytes) -> av.Packet[av.stream.Stream]:
     """Return a packet whose buffer has the padding that FFmpeg's decoders read into."""
-    packet: av.Packet[av.VideoStream] = av.Packet(
-        len(data)
-    )  # Packet(data) would use the bytes' own buffer, which has none
+    packet = av.Packet(len(data))  # Packet(data) would use the bytes' own buffer, without padding
     packet.update(data)
     return packet
 
