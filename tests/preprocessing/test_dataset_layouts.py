@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from fractions import Fraction
 from pathlib import Path
@@ -22,7 +21,6 @@ from support.toy_datasets import (
     rect_of,
     write_jpegs,
     write_landmarks,
-    write_video,
 )
 
 RECTS = [rect_of(k) for k in range(COUNT)]
@@ -168,19 +166,3 @@ def test_jpegs_at_another_rate(tmp_path: Path) -> None:
     assert len(list(dataset.read())) == 8
     with pytest.raises(DatasetError, match="expected 1 to 240 frames per second, got 0"):
         read_dataset(directory, DatasetOptions(frame_rate=Fraction(0)))
-
-
-def test_a_longer_video_is_stored_by_groups(tmp_path: Path) -> None:
-    """Key frames every twelve, as OpenCV writes them: the packets stay as they are."""
-    frames = make_frames(30)
-    path = tmp_path / "d" / "full_body_video.mp4"
-    path.parent.mkdir()
-    write_video(path, frames)
-    rects = {str(k): {"rect": [10, 10, 80, 80]} for k in range(30)}
-    (tmp_path / "d/crop_rectangles.json").write_text(json.dumps(rects))
-    dataset = read_dataset(tmp_path / "d")
-    coding = dataset.coding()
-    assert coding is not None
-    assert coding.groups == (0, 12, 24, 30)
-    stored = sum(len(frame.data) for frame in dataset.read())
-    assert stored < path.stat().st_size

@@ -1,22 +1,13 @@
-"""The avatar's frames: the pack on disk, the backgrounds in memory, and the paste of a patch.
-
-frames.npz (numpy, no pickles), written by `lipsync-avatar`:
-    images   uint8 [bytes]   every full frame as JPEG, PNG or WebP, one after the other; not compressed
-    offsets  int64 [K + 1]   where each begins
-    rects    int32 [K, 4]    face rectangle x1, y1, x2, y2, inside the frame
-    size     int32 [2]       width, height
-    masks, mask_offsets      optional: a PNG a frame, the rectangle's size, 255 where the original stays
-"""
+"""The avatar's frames: the backgrounds in memory, and the paste of a patch."""
 
 from __future__ import annotations
 
 import os
-import struct
-import zipfile
 from typing import NamedTuple
 
 import cv2
 import numpy as np
+from lipsync_pack import StoredFrames
 from numpy.typing import NDArray
 
 Image = NDArray[np.uint8]
@@ -103,12 +94,10 @@ class AvatarFrames:
     def __init__(
         self, path: str | os.PathLike[str], cache_bytes: int, paste: Paste | None = None
     ) -> None:
-        # Mapped, not read: the pages are the kernel's to share between instances, and to let go.
-        self._images = _mapped(path, "images")
+        self._stored = StoredFrames(path)
+        self.width, self.height = self._stored.width, self._stored.height
         with np.load(path, allow_pickle=False) as pack:
-            self._offsets = pack["offsets"].tolist()
             self.rects: list[tuple[int, int, int, int]] = [tuple(r) for r in pack["rects"].tolist()]
-            self.width, self.height = pack["size"].tolist()
             self._masks: Image | None = pack.get("masks")
             self._mask_offsets = pack["mask_offsets"].tolist() if "masks" in pack else []
         self._left = cache_bytes
@@ -139,7 +128,7 @@ class AvatarFrames:
         """Frame k, uint8 (H, W, 3) BGR; not to be written to."""
         frame = self._bgr.get(k)
         if frame is None:
-            frame = self._decode(k)
+            frame = self._stored[k]
             if self._keep(frame.nbytes):
                 self._bgr[k] = frame
         return frame
@@ -148,7 +137,7 @@ class AvatarFrames:
         """Frame k for H.264; not to be written to."""
         background = self._i420.get(k)
         if background is None:
-            frame = self._bgr[k] if k in self._bgr else self._decode(k)
+            frame = self._bgr[k] if k in self._bgr else self._stored[k]
             width, height = self.width & ~1, self.height & ~1
             x1, y1, x2, y2 = self.rects[k]
             box = (x1 & ~1, y1 & ~1, min(x2 + (x2 & 1), width), min(y2 + (y2 & 1), height))
@@ -230,16 +219,6 @@ class AvatarFrames:
         mask: Image = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
         return mask
 
-    def _decode(self, k: int) -> Image:
-        data = self._images[self._offsets[k] : self._offsets[k + 1]]
-        frame: Image | None = cv2.imdecode(data, cv2.IMREAD_COLOR)
-        if frame is None or frame.shape != (self.height, self.width, 3):
-            raise ValueError(
-                f"frame {k} of frames.npz is not a {self.width}x{self.height} picture:"
-                " import the avatar again"
-            )
-        return frame
-
     def _keep(self, size: int) -> bool:
         if size > self._left:
             return False
@@ -254,20 +233,6 @@ def _soft_edge(width: float) -> NDArray[np.float32] | None:
     line = np.minimum(np.arange(FACE), np.arange(FACE)[::-1]).astype(np.float32)
     ramp = np.clip(np.minimum(line[:, None], line[None]) / width, 0, 1)
     return np.asarray(ramp[:, :, None] ** 2 * (3 - 2 * ramp[:, :, None]), np.float32)
-
-
-def _mapped(path: str | os.PathLike[str], name: str) -> Image:
-    """An array of an .npz whose members are stored as they are, as a read-only map of the file."""
-    with zipfile.ZipFile(path) as archive, open(path, "rb") as file:  # noqa: PTH123
-        member = archive.getinfo(f"{name}.npy")
-        if member.compress_type != zipfile.ZIP_STORED:
-            raise ValueError(f"{name} of frames.npz is compressed: import the avatar again")
-        file.seek(member.header_offset + 26)
-        name_length, extra_length = struct.unpack("<HH", file.read(4))
-        file.seek(name_length + extra_length, os.SEEK_CUR)
-        np.lib.format.read_magic(file)  # type: ignore[no-untyped-call]
-        shape, _, dtype = np.lib.format.read_array_header_1_0(file)  # type: ignore[no-untyped-call]
-        return np.memmap(path, dtype, "r", file.tell(), shape)
 
 
 def _planes(i420: Image, width: int, height: int) -> tuple[Image, Image, Image]:

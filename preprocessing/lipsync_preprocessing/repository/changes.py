@@ -6,7 +6,7 @@ import errno
 import fcntl
 import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,8 +38,9 @@ def changing(root: Path) -> Iterator[Path]:
             for stale in place.glob(prefix + "*"):
                 shutil.rmtree(stale, ignore_errors=True)
         try:
-            scratch = Path(tempfile.mkdtemp(prefix=prefix, dir=_scratch_place(root)))
-            try:
+            scratch = _scratch_place(root) / f"{prefix}{uuid.uuid4().hex[:8]}"
+            try:  # first, so that an interruption during mkdir leaves no folder either
+                scratch.mkdir(mode=0o700)
                 yield scratch
             finally:
                 shutil.rmtree(scratch, ignore_errors=True)
