@@ -48,11 +48,12 @@ def _opened(path: Path, error: type[AvatarError]) -> Iterator[BinaryIO]:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as failure:
         raise error(f"{path}: cannot be read: {failure.strerror}") from failure
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        kind = _KINDS.get(stat.S_IFMT(mode), "something else")
+        raise error(f"{path}: expected a regular file, got {kind}")
     with os.fdopen(descriptor, "rb") as file:
-        mode = os.fstat(descriptor).st_mode
-        if not stat.S_ISREG(mode):
-            kind = _KINDS.get(stat.S_IFMT(mode), "something else")
-            raise error(f"{path}: expected a regular file, got {kind}")
         try:
             head = file.read(len(_LFS_POINTER))
             file.seek(0)
