@@ -59,8 +59,7 @@ def left_behind(directory: Path) -> list[str]:
     )
 
 
-@pytest.mark.parametrize("chunk", [1, 7, None])
-@pytest.mark.parametrize("protocol", [0, 1])
+@pytest.mark.parametrize(("protocol", "chunk"), [(0, 1), (1, 7), (0, None), (1, None)])
 def test_frames_equal_the_oracle(
     server: Server, oracles: dict[str, Oracle], clip: Path, protocol: int, chunk: int | None
 ) -> None:
@@ -293,40 +292,35 @@ def test_a_missing_directory(server: Server, clip: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("protocol", [0, 1])
-def test_a_server_killed_while_rendering(
-    toy_repository: Path, tmp_path: Path, protocol: int
-) -> None:
+def test_a_server_killed_while_rendering(toy_server: Server, tmp_path: Path, protocol: int) -> None:
     long = write_wav(tmp_path / "long.wav", 16000, 1, seconds=120)
-    with Server(toy_repository, models=["wide"]) as doomed:
-        out = tmp_path / "out.mp4"
-        command = [CLIENT, "render", str(long), "-o", str(out), "--avatar", "wide"]
-        process = subprocess.Popen(
-            [*command, "--url", urls(doomed)[protocol]], stderr=subprocess.PIPE, text=True
-        )
-        wait_for_partial(tmp_path)
-        assert doomed.pid is not None
-        os.kill(psutil.Process(doomed.pid).children()[0].pid, signal.SIGKILL)
-        _, errors = process.communicate(timeout=60)
+    out = tmp_path / "out.mp4"
+    command = [CLIENT, "render", str(long), "-o", str(out), "--avatar", "toy"]
+    process = subprocess.Popen(
+        [*command, "--url", urls(toy_server)[protocol]], stderr=subprocess.PIPE, text=True
+    )
+    wait_for_partial(tmp_path)
+    os.kill(psutil.Process(toy_server.pid).children()[0].pid, signal.SIGKILL)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "stopped answering" in errors
     assert left_behind(tmp_path) == []
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_interrupted_with_an_embedded_server(
-    toy_repository: Path, tmp_path: Path, number: signal.Signals, code: int
-) -> None:
+@pytest.mark.server
+def test_interrupted_with_an_embedded_server(toy_repository: Path, tmp_path: Path) -> None:
+    """Other signals, and renders without a server of their own, are in tests/service/test_command.py."""
     long = write_wav(tmp_path / "long.wav", 16000, 1, seconds=120)
-    command = [CLIENT, "render", str(long), "-o", str(tmp_path / "out.mp4"), "--avatar", "wide"]
+    command = [CLIENT, "render", str(long), "-o", str(tmp_path / "out.mp4"), "--avatar", "toy"]
     process = subprocess.Popen(
         [*command, "--repository", str(toy_repository)], stderr=subprocess.PIPE, text=True
     )
     wait_for_partial(tmp_path)
     family = psutil.Process(process.pid).children(recursive=True)
     assert len(family) >= 6
-    process.send_signal(number)
+    process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
-    assert process.returncode == code
+    assert process.returncode == 130
     assert not [p for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
     assert left_behind(tmp_path) == []
 

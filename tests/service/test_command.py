@@ -100,6 +100,7 @@ def test_a_player_can_start_before_the_end(server: Server, clip: Path, tmp_path:
     assert 0 < data.index(b"moov") < data.index(b"mdat")
 
 
+@pytest.mark.soak
 def test_the_contracts_own_count(server: Server, tmp_path: Path) -> None:
     """718,147 samples make 1,121 frames."""
     clip, out = tmp_path / "clip.wav", tmp_path / "out.mp4"
@@ -135,6 +136,7 @@ def test_a_video_as_the_source_of_audio(server: Server, clip: Path, tmp_path: Pa
     )  # AAC rounds up to 1024 samples
 
 
+@pytest.mark.server
 def test_without_a_server(
     oracles: dict[str, Oracle], toy_repository: Path, clip: Path, tmp_path: Path
 ) -> None:
@@ -202,6 +204,7 @@ def test_a_signal_during_a_render(
     assert files(tmp_path) == {"long.wav"}
 
 
+@pytest.mark.server
 def test_the_embedded_server_of_a_killed_render_ends(toy_repository: Path, tmp_path: Path) -> None:
     arguments = ("--avatar", "toy", "--repository", toy_repository)
     process = start_long_render(tmp_path, *arguments)

@@ -209,6 +209,7 @@ def test_bf16_is_refused_by_a_cpu_without_it(
         OnnxModel(toy_repository / "toy_generator/1", settings, "CPU", 0)
 
 
+@pytest.mark.server
 def test_a_server_honours_the_config(
     toy_repository: Path, oracles: dict[str, oracle.Oracle], tmp_path: Path
 ) -> None:

@@ -39,9 +39,9 @@ def test_short_clips_in_one_request(
     ("protocol", "seconds", "chunk"),
     [
         ("grpc", 3.0, 1),
-        ("http", 10.22, 7),
-        ("grpc", 10.22, 16),
-        ("grpc", 10.22, LIMIT),
+        ("http", 5.22, 7),
+        ("grpc", 5.22, 16),
+        ("grpc", 5.22, LIMIT),
         pytest.param("grpc", 45.0, LIMIT, marks=pytest.mark.soak),
     ],
 )
@@ -165,6 +165,7 @@ def test_the_audio_matters(server: Server) -> None:
         assert np.abs(one[12].astype(int) - other[12]).max() >= 3
 
 
+@pytest.mark.server
 @pytest.mark.needs_true_size
 def test_the_true_size(tmp_path: Path, toy_avatars: dict[str, ToyAvatar]) -> None:
     """The 46 MB network, once, from import to frames."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 from lipsync_frames import AvatarFrames, Paste
 
 from lipsync_embedded import Server
+from support.servers import ServerPool
 from support.triton_calls import Triton, slice_request, speech
 
 GATE_DB = -45.0
@@ -18,13 +18,18 @@ PARAMETER = 'parameters {{ key: "paste_silence_db" value: {{ string_value: "{}" 
 
 
 @pytest.fixture(scope="module")
-def gated(toy_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def gated_repository(toy_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     repository = tmp_path_factory.mktemp("gated") / "models"
     shutil.copytree(toy_repository, repository, symlinks=True)
     config = repository / "toy_compositor/config.pbtxt"
     config.write_text(config.read_text() + PARAMETER.format(GATE_DB))
-    with Server(repository, models=["toy"]) as running:
-        yield running
+    return repository
+
+
+@pytest.fixture
+def gated(servers: ServerPool, gated_repository: Path) -> Server:
+    """A server whose compositor shows the avatar's own frame in silence."""
+    return servers.get(gated_repository, models=["toy"])
 
 
 def pause() -> np.ndarray:

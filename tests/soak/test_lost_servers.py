@@ -6,9 +6,7 @@ tests/service/test_replicas.py does each once; here it is twenty times, and whol
 from __future__ import annotations
 
 import random
-import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,7 +18,8 @@ from lipsync_embedded import Server
 from support.triton_calls import frames_made, processes, shared_memory, speech
 
 TIMES = 20
-PLAN = RenderOptions(chunk=8)
+FRAMES = 374  # of the clip
+OPTIONS = RenderOptions(chunk=8)
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(5400)]
 
@@ -32,11 +31,16 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def render(urls: str, clip: Path, output: Path) -> tuple[bytes, float]:
-    """The file, and the seconds it took."""
+def render(
+    urls: str,
+    clip: Path,
+    output: Path,
+    progress: Callable[[int, int | None], None] | None = None,
+) -> bytes:
+    """Return the file of a rendered clip."""
     with LipSyncClient(urls) as client:
-        summary = client.render_to_file(clip, output, "toy", PLAN, force=True)
-    return output.read_bytes(), summary.seconds
+        client.render_to_file(clip, output, "toy", OPTIONS, force=True, progress=progress)
+    return output.read_bytes()
 
 
 class Victim:
@@ -92,32 +96,30 @@ def test_every_output_is_whole(
     server: Server, victim: Victim, clip: Path, tmp_path: Path, how: str
 ) -> None:
     chance = random.Random(how)
-    in_the_middle = shared = 0
+    shared = 0
     for turn in range(TIMES):
         other = victim.healthy()
         protocol = ("grpc_url", "http_url")[turn % 2]
         urls = f"{getattr(other, protocol)},{getattr(server, protocol)}"
-        undisturbed, seconds = render(urls, clip, tmp_path / "whole.mp4")
+        undisturbed = render(urls, clip, tmp_path / "whole.mp4")
         before = frames_made(other, "toy_generator")
-        struck: list[tuple[float, int]] = []
+        moment = chance.randrange(FRAMES - 50)  # frames
+        made: list[int] = []
 
-        def strike(other: Server = other, struck: list[tuple[float, int]] = struck) -> None:
-            struck.append((time.monotonic(), frames_made(other, "toy_generator")))
-            ill_treat(other, how)
+        def strike(
+            done: int,
+            _: int | None,
+            other: Server = other,
+            moment: int = moment,
+            made: list[int] = made,
+        ) -> None:
+            if done > moment and not made:
+                made.append(frames_made(other, "toy_generator"))
+                ill_treat(other, how)
 
-        moment = chance.uniform(0.0, 0.8 * seconds)
-        timer = threading.Timer(moment, strike)
-        timer.start()
-        try:
-            output, took = render(urls, clip, tmp_path / "out.mp4")
-            ended = time.monotonic()
-        finally:
-            timer.join()
-        assert output == undisturbed, f"turn {turn}, {moment:.2f} s of {seconds:.2f} s"
-        ((at, made),) = struck
-        in_the_middle += at < ended
-        shared += made > before
-        print(f"{how} {turn}: after {moment:.2f} of {seconds:.2f} s; whole after {took:.2f} s")
-    print(f"{how}: {in_the_middle} of {TIMES} in the middle, {shared} after it had made frames")
-    assert in_the_middle >= 0.9 * TIMES
+        output = render(urls, clip, tmp_path / "out.mp4", strike)
+        assert output == undisturbed, f"turn {turn}, after {moment} frames"
+        shared += made[0] > before
+        print(f"{how} {turn}: after {moment} frames")
+    print(f"{how}: {shared} of {TIMES} after it had made frames")
     assert shared >= TIMES / 2
