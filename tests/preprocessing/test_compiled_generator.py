@@ -23,7 +23,7 @@ LOOP_INDICES = [-100, -7, -1, 0, 1, 2, 3, 4, 5, 9, 1000]
 
 
 def frame_at(i: int, count: int) -> int:
-    """CONTRACT's ping-pong, written out here a second time."""
+    """The contract's ping-pong, written out here a second time."""
     period = 2 * (count - 1)
     if period == 0:
         return 0

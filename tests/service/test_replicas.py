@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
-import psutil
 import pytest
 import soundfile
 import tritonclient.http as triton_http
@@ -28,6 +27,7 @@ from lipsync_client._transports.connect import connect
 from lipsync_client._transports.request import Credentials, Output, Request, Tensor
 from lipsync_client._transports.response_cache import ResponseCache
 from lipsync_embedded import Server
+from support.servers import harm
 from support.triton_calls import assert_counted, frames_made, speech
 
 pytestmark = pytest.mark.server
@@ -60,29 +60,6 @@ def render(
 @pytest.fixture(scope="module")
 def undisturbed(server: Server, clip: Path) -> list[bytes]:
     return render(server.grpc_url, clip)
-
-
-def stubs(server: Server, model: str) -> list[psutil.Process]:
-    """Processes of one of the server's Python models."""
-    children = psutil.Process(server.pid).children(recursive=True)
-    return [p for p in children if any(f"/{model}/" in part for part in p.cmdline())]
-
-
-def family(server: Server) -> list[psutil.Process]:
-    """tritonserver and its Python models; not the guard, which cleans up after them."""
-    return psutil.Process(server.pid).children(recursive=True)
-
-
-def ill_treat(server: Server, how: str) -> None:
-    if how == "killed":
-        for process in family(server):
-            process.kill()
-    elif how == "stopped":
-        for process in family(server):
-            process.suspend()
-    else:
-        for process in stubs(server, "toy_compositor"):
-            process.kill()
 
 
 def test_both_do_their_share(server: Server, toy_server: Server, clip: Path) -> None:
@@ -119,7 +96,7 @@ def test_a_replica_that_fails_loses_nothing(
 ) -> None:
     urls = ",".join(s.grpc_url if protocol == "grpc" else s.http_url for s in (toy_server, server))
     at = random.Random(how + protocol).randrange(1, 10)
-    strike = partial(ill_treat, toy_server, how)
+    strike = partial(harm, toy_server, how)
     assert render(urls, clip, after=(at, strike)) == undisturbed
     assert render(urls, clip) == undisturbed, "the failed one is still among the URLs"
 
@@ -174,7 +151,7 @@ def test_the_whole_clip_has_its_time(server: Server, tmp_path: Path) -> None:
 def test_health_sees_a_dead_stub(second_server: Server) -> None:
     with LipSyncClient(second_server.grpc_url) as client:
         assert all(client.health().values())
-        ill_treat(second_server, "loses a stub")
+        harm(second_server, "loses a stub")
         states = client.health()
     assert not states["toy"]
     assert not states["toy_compositor"]

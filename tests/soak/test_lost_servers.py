@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from test_replicas import family, ill_treat
 
 from lipsync_client import LipSyncClient, RenderOptions, ServerError
 from lipsync_embedded import Server
+from support.servers import family, harm
 from support.triton_calls import frames_made, processes, shared_memory, speech
 
 TIMES = 20
@@ -115,7 +115,7 @@ def test_every_output_is_whole(
         ) -> None:
             if done > moment and not made:
                 made.append(frames_made(other, "toy_generator"))
-                ill_treat(other, how)
+                harm(other, how)
 
         output = render(urls, clip, tmp_path / "out.mp4", strike)
         assert output == undisturbed, f"turn {turn}, after {moment} frames"

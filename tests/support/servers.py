@@ -59,8 +59,7 @@ def is_whole(server: Server) -> bool:
     """Return whether tritonserver and its Python models run."""
     if server.poll() is not None or server.pid is None:
         return False
-    children = psutil.Process(server.pid).children(recursive=True)
-    return bool(children) and all(child.status() not in _HARMED for child in children)
+    return bool(found := family(server)) and all(p.status() not in _HARMED for p in found)
 
 
 def ready_models(server: Server) -> set[str]:
@@ -73,6 +72,24 @@ def ready_models(server: Server) -> set[str]:
         error.close()
         return set()
     return {entry["name"] for entry in index if entry.get("state") == "READY"}
+
+
+def family(server: Server) -> list[psutil.Process]:
+    """Return tritonserver and its Python models, without the guard, which cleans up after them."""
+    return psutil.Process(server.pid).children(recursive=True)
+
+
+def harm(server: Server, how: str) -> None:
+    """Kill a server without a word, stop all its processes, or kill the toy avatar's compositor.
+
+    Args:
+        how: "killed", "stopped" or "loses a stub".
+    """
+    for process in family(server):
+        if how == "stopped":
+            process.suspend()
+        elif how == "killed" or any("/toy_compositor/" in part for part in process.cmdline()):
+            process.kill()
 
 
 def end_server(server: Server) -> None:
