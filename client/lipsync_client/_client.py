@@ -274,6 +274,7 @@ class AsyncLipSyncClient:
             path,
             output_format,
             options,
+            force=force,
             resume=resume,
             progress=progress,
         )

@@ -20,7 +20,7 @@ import numpy as np
 from .. import AsyncLipSyncClient
 from .._errors import InputError, LipSyncError
 from .._live.session import LiveOptions, LiveSession
-from .._output.files import refuse_existing, written_aside
+from .._output.files import check_output_path, is_pipe, open_output_path
 from .._output.formats import STDOUT, FormatError
 from .._output.live import CONTAINERS, LiveWriter, container_for, is_url
 from .._output.pipe import Pipe
@@ -120,14 +120,14 @@ def live(
 
 @contextmanager
 def _target(output: str, force: bool) -> Iterator[Path | str | Pipe]:
-    if output == str(STDOUT):
-        yield Pipe(sys.stdout.fileno())
-    elif is_url(output):
+    if is_url(output):
         yield output
-    else:
-        refuse_existing(Path(output), force)
-        with written_aside(Path(output)) as aside:
-            yield aside
+        return
+    path = Path(output)
+    if not is_pipe(path):
+        check_output_path(path, force=force)
+    with open_output_path(path, force=force) as target:
+        yield target
 
 
 async def _run(session: LiveSession, source: Path, sample_format: str, writer: LiveWriter) -> None:

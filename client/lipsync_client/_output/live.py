@@ -11,6 +11,7 @@ import numpy as np
 
 from .._live.session import LiveFrame
 from .encoded_audio import EncodedAudio
+from .files import is_pipe
 from .formats import CONTAINER_SPECS, STDOUT, ContainerSpec, FormatError
 from .h264 import H264Video
 from .muxer import Muxer
@@ -43,8 +44,8 @@ def container_for(target: str, asked: str | None) -> str:
         FormatError: neither the option nor the output's name says it, or it cannot be written there.
     """
     if asked is not None:
-        if target == str(STDOUT) and not _KINDS[asked].pipeable:
-            raise FormatError(f"{asked} cannot be written to standard output; ts, fmp4 and flv can")
+        if is_pipe(Path(target)) and not _KINDS[asked].pipeable:
+            raise FormatError(f"{asked} cannot be written to a pipe; ts, fmp4 and flv can")
         return asked
     if target == str(STDOUT):
         return "ts"

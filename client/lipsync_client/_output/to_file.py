@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import time
 from collections.abc import Callable
 from contextlib import aclosing, closing, nullcontext
@@ -11,16 +13,16 @@ from pathlib import Path
 from .. import protocol
 from .._audio import AudioFile, ClipWindow
 from .._avatar import Avatar
-from .._errors import InputError
 from .._render import RenderOptions, render
 from .._transports.replicas import Replicas
 from .._transports.response_cache import ResponseCache
 from .audio_track import check_copy
-from .files import refuse_existing
+from .files import check_output_path, is_pipe
 from .formats import STDOUT, FormatError, OutputFormat
 from .writers import open_output
 
 Progress = Callable[[int, int | None], None]  # frames done, frames expected (None: unknown)
+_LONGEST_NAME = 255  # bytes of a file name on the usual file systems
 
 
 @dataclass(frozen=True)
@@ -73,12 +75,13 @@ def check_render(
             f" {options.output}: leave `output` out"
         )
     output_format.check_encoder_options(options.encoder_options)
-    if path == STDOUT:
-        output_format.check_pipeable("standard output")
+    if is_pipe(path):
+        name = "standard output" if path == STDOUT else f"the pipe or device {path}"
+        output_format.check_pipeable(name)
         if resume:
-            raise InputError("a render to standard output cannot be resumed: write to a file")
+            raise FormatError(f"a render to {name} cannot be resumed: write to a file")
     else:
-        refuse_existing(path, force)
+        check_output_path(path, folder=output_format.is_folder, force=force)
     if not Path(audio).is_fifo():  # which can be read only once
         with closing(AudioFile(audio)) as source:
             check_copy(output_format, source)
@@ -92,6 +95,7 @@ async def render_to_file(
     output_format: OutputFormat,
     options: RenderOptions,
     *,
+    force: bool,
     resume: bool,
     progress: Progress | None,
 ) -> RenderSummary:
@@ -101,10 +105,10 @@ async def render_to_file(
     # What is made from raw frames is encoded by the client.
     encoder_options = {} if spec.server_output == "FRAMES" else options.encoder_options
     request_options = replace(options, output=spec.server_output, encoder_options=encoder_options)
-    cache = ResponseCache(backend, path.with_name(f".{path.name}.chunks")) if resume else None
+    cache = ResponseCache(backend, _chunk_folder(path)) if resume else None
     with (
         cache or nullcontext(),
-        open_output(audio, path, output_format, options.encoder_options) as output,
+        open_output(audio, path, output_format, options.encoder_options, force=force) as output,
     ):
         estimate = output.source.estimated_samples
         expected = None if estimate is None else protocol.frame_count(estimate)
@@ -121,3 +125,12 @@ async def render_to_file(
     if cache is not None:
         cache.remove()
     return RenderSummary(path, done, time.monotonic() - begun, first)
+
+
+def _chunk_folder(path: Path) -> Path:
+    """Return the hidden folder beside a result that keeps its chunks for --resume."""
+    target = Path(os.path.realpath(path))
+    name = f".{target.name}.chunks"
+    if len(os.fsencode(name)) > _LONGEST_NAME:
+        name = f".{hashlib.sha256(os.fsencode(target.name)).hexdigest()}.chunks"
+    return target.with_name(name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -16,8 +15,8 @@ from numpy.typing import NDArray
 from .._audio import AudioFile
 from .audio_track import audio_track_for
 from .copied_audio import CopiedAudio
-from .files import written_aside
-from .formats import RAW, STDOUT, OutputFormat
+from .files import open_output_path
+from .formats import RAW, OutputFormat
 from .frames import FrameWriter, RawWriter
 from .h264 import H264Video
 from .muxer import Muxer
@@ -77,24 +76,25 @@ class ClipOutput:
 
 @contextmanager
 def open_output(
-    audio: str | Path, path: Path, output_format: OutputFormat, encoder_options: EncoderOptions
+    audio: str | Path,
+    path: Path,
+    output_format: OutputFormat,
+    encoder_options: EncoderOptions,
+    *,
+    force: bool,
 ) -> Iterator[ClipOutput]:
     """Open a clip and the writer of its frames; the result appears if the block ends without an exception.
 
     Args:
         audio: the clip.
-        path: the file or folder; "-" is standard output.
+        path: the file, folder or pipe; "-" is standard output.
         output_format: the format of the result.
         encoder_options: crf and keyint of video that the client encodes.
+        force: replace an earlier result.
     """
-    if path == STDOUT:
-        pipe = Pipe(sys.stdout.fileno())
-        with _open_writer(audio, pipe, output_format, encoder_options) as output:
-            yield output
-        return
     with (
-        written_aside(path, directory=output_format.is_folder) as aside,
-        _open_writer(audio, aside, output_format, encoder_options) as output,
+        open_output_path(path, folder=output_format.is_folder, force=force) as target,
+        _open_writer(audio, target, output_format, encoder_options) as output,
     ):
         yield output
 
@@ -125,7 +125,7 @@ def _open_writer(
         elif output_format.name in RAW:
             writer = RawWriter(target, output_format.name)
         else:
-            assert isinstance(target, Path)  # check_target refused the other formats for a pipe
+            assert isinstance(target, Path)  # check_render refused the other formats for a pipe
             if output_format.is_folder:
                 writer = FrameWriter(target, output_format.name)
             else:
@@ -133,5 +133,7 @@ def _open_writer(
         try:
             yield ClipOutput(source, writer, target if isinstance(target, Pipe) else None)
         except BaseException:
+            if isinstance(target, Pipe):
+                target.stop()  # the end of a container may not wait for a reader that hangs
             writer.abort()
             raise

@@ -5,8 +5,8 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import shutil
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -16,6 +16,7 @@ from .._errors import InputError, OutputError
 from .replicas import Replicas
 from .request import Request, Tensor
 
+_LOCK = "lock"
 _DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 
 
@@ -42,18 +43,7 @@ class ResponseCache:
         self.transports = backend.transports
         self.found = 0
         self._backend, self._directory = backend, directory
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(directory / "lock", os.O_CREAT | os.O_RDWR, 0o600)
-        except OSError as e:
-            raise OutputError(f"{directory} cannot be created: {e.strerror}") from e
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as e:
-            os.close(self._lock)
-            raise InputError(
-                f"another process resumes the render that is kept in {directory}: wait until it has ended"
-            ) from e
+        self._lock = _lock(directory)
         for part in directory.glob("*.part"):  # of a process that was killed
             part.unlink(missing_ok=True)
 
@@ -91,8 +81,34 @@ class ResponseCache:
         os.close(self._lock)
 
     def remove(self) -> None:
-        """Delete the directory: the result is complete."""
-        shutil.rmtree(self._directory, ignore_errors=True)
+        """Delete the responses, and the directory if it holds nothing else: the result is complete."""
+        for pattern in ("*.npz", "*.part", _LOCK):
+            for path in self._directory.glob(pattern):
+                path.unlink(missing_ok=True)
+        with suppress(OSError):
+            self._directory.rmdir()
+
+
+def _lock(directory: Path) -> int:
+    """Create a directory and return a file descriptor that holds its lock."""
+    while True:
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            lock = os.open(directory / _LOCK, os.O_CREAT | os.O_RDWR, 0o600)
+        except OSError as e:
+            raise OutputError(f"{directory} cannot be created: {e.strerror}") from e
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as e:
+            os.close(lock)
+            raise InputError(
+                f"another process resumes the render that is kept in {directory}: wait until it has ended"
+            ) from e
+        except OSError:  # some network file systems have no locks
+            return lock
+        if os.fstat(lock).st_nlink:
+            return lock
+        os.close(lock)  # another process removed the directory before it was locked
 
 
 def _digest(request: Request) -> str:
