@@ -166,13 +166,12 @@ class AsyncLipSyncClient:
             LipSyncError: the clip cannot be read, or a request failed.
         """
         backend = await self._open()
-        source = AudioFile(audio)
+        options = options or RenderOptions()
+        source = AudioFile(audio, track=options.audio_track, strict=options.strict)
         try:
             description = await self.avatar(avatar)
             clip = ClipWindow(source.blocks())
-            async with aclosing(
-                render(backend, description, clip, options or RenderOptions())
-            ) as chunks:
+            async with aclosing(render(backend, description, clip, options)) as chunks:
                 async for chunk in chunks:
                     yield chunk
         finally:

@@ -36,6 +36,9 @@ class RenderOptions:
         timeout_s: longest wait for one request, tries at other servers included.
         total_timeout_s: longest time for the whole clip; None for no limit.
         encoder_options: of the server: crf, preset, keyint, jpeg_quality; copied, and read-only from then on.
+        audio_track: number of the clip's audio track, from 1; None for the one that is marked as default, or
+            the first.
+        strict: refuse a clip of which a part cannot be decoded, instead of putting silence there.
 
     Raises:
         InputError: an option is out of range.
@@ -48,13 +51,15 @@ class RenderOptions:
     timeout_s: float = 120.0
     total_timeout_s: float | None = None
     encoder_options: Mapping[str, Parameter] = field(default_factory=Parameters)
+    audio_track: int | None = None
+    strict: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "encoder_options", Parameters(self.encoder_options))
         outputs = get_args(Output)
         if self.output is not None and self.output not in outputs:
             raise InputError(f"output must be one of {', '.join(outputs)}, got {self.output!r}")
-        for name in ("chunk", "in_flight"):
+        for name in ("chunk", "in_flight", "audio_track"):
             number = getattr(self, name)
             if number is not None and number < 1:
                 raise InputError(f"{name} must be 1 or more, got {number}")

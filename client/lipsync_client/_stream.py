@@ -31,7 +31,7 @@ async def stream(
         LipSyncError: the clip cannot be read, or the call failed; the server is told to stop.
     """
     begun = time.monotonic()
-    samples = await asyncio.to_thread(_read_whole, audio)
+    samples = await asyncio.to_thread(_read_whole, audio, options)
     inputs: dict[str, Tensor] = {
         "AUDIO": samples,
         "AVATAR": np.array([avatar.name], object),
@@ -72,9 +72,9 @@ async def _next(responses: AsyncGenerator[StreamResponse, None]) -> StreamRespon
     return await anext(responses, None)
 
 
-def _read_whole(audio: str | Path) -> Samples:
+def _read_whole(audio: str | Path, options: RenderOptions) -> Samples:
     """Return all samples of a file."""
-    source = AudioFile(audio)
+    source = AudioFile(audio, track=options.audio_track, strict=options.strict)
     try:
         samples: Samples = np.concatenate([np.zeros(0, np.float32), *source.blocks()])
     finally:

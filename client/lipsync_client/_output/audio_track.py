@@ -8,6 +8,10 @@ from .copied_audio import CopiedAudio
 from .encoded_audio import EncodedAudio
 from .formats import FormatError, OutputFormat
 
+# Audio that browsers play: with AC-3 or ALAC, a video would play without audio in most of them.
+_BROWSER_CODECS = frozenset({"aac", "mp3", "opus", "flac"})
+_BROWSER_AAC_PROFILES = ("LC", "HE-AAC", "HE-AACv2", None)
+
 
 def audio_track_for(output_format: OutputFormat, source: AudioFile) -> CopiedAudio | EncodedAudio:
     """Return the audio track that an output format with audio gets from a clip.
@@ -18,11 +22,12 @@ def audio_track_for(output_format: OutputFormat, source: AudioFile) -> CopiedAud
     """
     spec = output_format.spec
     check_copy(output_format, source)
-    if output_format.audio != "aac" and source.codec in spec.audio_codecs:
+    mode = output_format.audio
+    if mode == "copy" or (mode == "auto" and _can_be_copied(output_format, source)):
         try:
-            return CopiedAudio(source.path)
+            return CopiedAudio(source.path, source.track)
         except InputError:
-            if output_format.audio == "copy":
+            if mode == "copy":
                 raise
     assert spec.audio_encoder is not None
     return EncodedAudio(spec.audio_encoder, source.sample_rate, source.layout)
@@ -35,3 +40,10 @@ def check_copy(output_format: OutputFormat, source: AudioFile) -> None:
             f"{source.path}: the audio is {source.codec}, and {output_format.name} holds only"
             f" {', '.join(sorted(output_format.spec.audio_codecs))} unchanged; the audio mode auto encodes it"
         )
+
+
+def _can_be_copied(output_format: OutputFormat, source: AudioFile) -> bool:
+    """Return whether the container holds the audio unchanged and browsers play it."""
+    if source.codec == "aac" and source.profile not in _BROWSER_AAC_PROFILES:
+        return False
+    return source.codec in output_format.spec.audio_codecs & _BROWSER_CODECS

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
 
 import av
 from av.bitstream import BitStreamFilterContext
-from av.container import InputContainer, OutputContainer
+from av.container import OutputContainer
 
+from .._audio.file import check_undamaged
+from .._audio.track import Track
 from .._errors import InputError
 from ..protocol import MIN_SAMPLES, SAMPLE_RATE
 from .tracks import Packet, end_time, start_time
@@ -24,24 +27,25 @@ class CopiedAudio:
 
     Args:
         path: the clip, a regular file.
+        track: number of the audio track, as for AudioFile.
 
     Raises:
-        InputError: the packets' times do not follow the samples; the message says why.
+        InputError: a packet is damaged, or the packets' times do not follow the samples.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, track: int | None) -> None:
         if not path.is_file():
             raise InputError(f"{path}: only the audio of a regular file can be copied")
         self._path = path
-        self._origin_s = self._check()
-        self._container = av.open(str(path), "r")
-        self._source = self._container.streams.audio[0]
+        self._origin_s = self._check(track)
+        self._track = Track(path, track)
+        self._source = self._track.stream
         context = self._source.codec_context
         self._filter: BitStreamFilterContext | None = None
         if context.codec.canonical_name == "aac" and not context.extradata:
-            self._header = _aac_header(path)
+            self._header = _aac_header(path, track)
             self._filter = BitStreamFilterContext("aac_adtstoasc", self._source)
-        matroska = "matroska" in self._container.format.name
+        matroska = "matroska" in self._track.container.format.name
         self.delay_in_header = matroska or context.codec.canonical_name == "opus"
         self._packets = self._read()
         self._next: Packet | None = None
@@ -69,10 +73,10 @@ class CopiedAudio:
 
     def close(self) -> None:
         """Close the clip."""
-        self._container.close()
+        self._track.close()
 
     def _read(self) -> Iterator[Packet]:
-        for source in self._container.demux(self._source):
+        for source in self._track.container.demux(self._source):
             if not source.size or source.pts is None:
                 continue
             pts, duration, base = source.pts, source.duration, source.time_base
@@ -84,30 +88,29 @@ class CopiedAudio:
             packet.is_keyframe = True
             yield packet
 
-    def _check(self) -> Fraction:
+    def _check(self, track: int | None) -> Fraction:
         """Return the time in the file, in seconds, of the first sample that is played."""
-        try:
-            with av.open(str(self._path), "r") as container:
-                first = next((f for f in container.decode(audio=0) if f.samples), None)
-                if first is None or first.pts is None or first.time_base is None:
-                    raise InputError(f"{self._path}: the audio has no time stamps")
-                origin = Fraction(first.pts * first.time_base)
-            with av.open(str(self._path), "r") as container:
-                end = self._check_clock(container)
-        except av.FFmpegError as e:
-            raise InputError(f"{self._path}: the audio cannot be read ({e.strerror})") from e
-        if end - origin < _SHORTEST_S:
+        decoder = check_undamaged(self._path, track)
+        if decoder.origin_s is None:
+            raise InputError(f"{self._path}: the audio has no time stamps")
+        if len(decoder.formats) > 1:
+            raise InputError(
+                f"{self._path}: the sample rate or the layout changes within the audio"
+            )
+        if decoder.end_s < _SHORTEST_S:
             raise InputError(f"{self._path}: the audio is shorter than {float(_SHORTEST_S)} s")
-        return origin
+        with closing(Track(self._path, track)) as opened:
+            self._check_clock(opened)
+        return decoder.origin_s
 
-    def _check_clock(self, container: InputContainer) -> Fraction:
-        """Return the end of the audio in seconds, if each packet begins where the one before ends."""
-        stream = container.streams.audio[0]
-        size, rate = stream.codec_context.frame_size, stream.codec_context.sample_rate
+    def _check_clock(self, track: Track) -> None:
+        """Raise InputError unless each packet begins where the one before ends."""
+        context = track.stream.codec_context
+        size, rate = context.frame_size, context.sample_rate
         first = end = None
-        for n, packet in enumerate(p for p in container.demux(stream) if p.size):
-            if packet.pts is None or packet.is_corrupt:
-                raise InputError(f"{self._path}: packet {n} of the audio is damaged")
+        for n, packet in enumerate(p for p in track.container.demux(track.stream) if p.size):
+            if packet.pts is None:
+                raise InputError(f"{self._path}: packet {n} of the audio has no time stamp")
             start = start_time(packet)
             first = start if first is None else first
             # Matroska does not store the length of the first packet.
@@ -119,21 +122,17 @@ class CopiedAudio:
                     " packets would not be in step with the video"
                 )
             end = end_time(packet)
-        if end is None:
-            raise InputError(f"{self._path}: the audio in this file is empty")
-        return end
 
 
-def _aac_header(path: Path) -> bytes:
+def _aac_header(path: Path, track: int | None) -> bytes:
     """Return, in the form that containers store once, what precedes each AAC packet in ADTS and MPEG-TS.
 
     Raises:
         InputError: the file holds no such header.
     """
-    with av.open(str(path), "r") as container:
-        stream = container.streams.audio[0]
-        filtered = BitStreamFilterContext("aac_adtstoasc", stream)
-        for packet in container.demux(stream):
+    with closing(Track(path, track)) as opened:
+        filtered = BitStreamFilterContext("aac_adtstoasc", opened.stream)
+        for packet in opened.container.demux(opened.stream):
             for out in filtered.filter(packet):
                 if out.has_sidedata("new_extradata"):
                     return bytes(out.get_sidedata("new_extradata"))

@@ -115,9 +115,9 @@ class OutputFormat:
     Attributes:
         name: mp4, fmp4 (fragmented MP4), ts, mkv, webm, gif, webp; png or jpg for a folder of images;
             bgr24 or rgb24 for raw frames one after the other.
-        audio: "auto" keeps the clip's own audio packets where the container can hold them and encodes
-            the audio otherwise, to AAC (to Opus in WebM); "copy" keeps the packets or fails; "aac"
-            always encodes to AAC.
+        audio: "auto" keeps the clip's own audio packets where the container can hold them and browsers
+            play them, and encodes the audio otherwise, to AAC (to Opus in WebM); "copy" keeps the
+            packets or fails; "aac" always encodes to AAC.
         fps: frames per second of a GIF or WebP, 1 to 25.
         width: width of a GIF or WebP in pixels; it is never larger than the avatar's own.
 

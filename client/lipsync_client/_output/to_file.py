@@ -34,12 +34,14 @@ class RenderSummary:
         frames: number of video frames.
         seconds: duration of the render, from the first byte read to the finished file.
         first_frame_s: time until the first frames came, in seconds.
+        warnings: the parts of the clip that could not be decoded.
     """
 
     output: Path
     frames: int
     seconds: float
     first_frame_s: float
+    warnings: tuple[str, ...] = ()
 
     @property
     def fps(self) -> float:
@@ -82,8 +84,8 @@ def check_render(
             raise FormatError(f"a render to {name} cannot be resumed: write to a file")
     else:
         check_output_path(path, folder=output_format.is_folder, force=force)
-    if not Path(audio).is_fifo():  # which can be read only once
-        with closing(AudioFile(audio)) as source:
+    if options.strict or not Path(audio).is_fifo():  # a FIFO can be read only once
+        with closing(AudioFile(audio, track=options.audio_track, strict=options.strict)) as source:
             check_copy(output_format, source)
 
 
@@ -108,7 +110,7 @@ async def render_to_file(
     cache = ResponseCache(backend, _chunk_folder(path)) if resume else None
     with (
         cache or nullcontext(),
-        open_output(audio, path, output_format, options.encoder_options, force=force) as output,
+        open_output(audio, path, output_format, options, force=force) as output,
     ):
         estimate = output.source.estimated_samples
         expected = None if estimate is None else protocol.frame_count(estimate)
@@ -122,9 +124,10 @@ async def render_to_file(
                 if progress is not None:
                     progress(done, expected)
         await output.close()
+        warnings = tuple(output.source.warnings)
     if cache is not None:
         cache.remove()
-    return RenderSummary(path, done, time.monotonic() - begun, first)
+    return RenderSummary(path, done, time.monotonic() - begun, first, warnings)
 
 
 def _chunk_folder(path: Path) -> Path:

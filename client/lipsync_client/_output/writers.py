@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._audio import AudioFile
+from .._render import RenderOptions
 from .audio_track import audio_track_for
 from .copied_audio import CopiedAudio
 from .files import open_output_path
@@ -24,8 +25,6 @@ from .pipe import Pipe
 from .preview import PreviewWriter
 from .tracks import AudioTrack, VideoTrack
 from .vp9 import Vp9Video
-
-EncoderOptions = Mapping[str, str | int | bool]
 
 
 class Writer(Protocol):
@@ -79,7 +78,7 @@ def open_output(
     audio: str | Path,
     path: Path,
     output_format: OutputFormat,
-    encoder_options: EncoderOptions,
+    options: RenderOptions,
     *,
     force: bool,
 ) -> Iterator[ClipOutput]:
@@ -89,12 +88,12 @@ def open_output(
         audio: the clip.
         path: the file, folder or pipe; "-" is standard output.
         output_format: the format of the result.
-        encoder_options: crf and keyint of video that the client encodes.
+        options: how to read the clip, and how to encode what the client encodes.
         force: replace an earlier result.
     """
     with (
         open_output_path(path, folder=output_format.is_folder, force=force) as target,
-        _open_writer(audio, target, output_format, encoder_options) as output,
+        _open_writer(audio, target, output_format, options) as output,
     ):
         yield output
 
@@ -104,7 +103,7 @@ def _open_writer(
     audio: str | Path,
     target: Path | Pipe,
     output_format: OutputFormat,
-    encoder_options: EncoderOptions,
+    options: RenderOptions,
 ) -> Iterator[ClipOutput]:
     track: AudioTrack | None = None
 
@@ -113,14 +112,15 @@ def _open_writer(
             track.add_frame(frame)
 
     with ExitStack() as stack:
-        source = AudioFile(audio, on_frame=add_to_track)
+        # check_render has decoded the clip if `strict`.
+        source = AudioFile(audio, track=options.audio_track, on_frame=add_to_track)
         stack.callback(source.close)
         if output_format.spec.audio_encoder:
             track = audio_track_for(output_format, source)
             if isinstance(track, CopiedAudio):
                 stack.callback(track.close)
             encodes = output_format.spec.server_output == "FRAMES"
-            video: VideoTrack = Vp9Video(encoder_options) if encodes else H264Video()
+            video: VideoTrack = Vp9Video(options.encoder_options) if encodes else H264Video()
             writer: Writer = Muxer(target, output_format.spec, video, track)
         elif output_format.name in RAW:
             writer = RawWriter(target, output_format.name)
