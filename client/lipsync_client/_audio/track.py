@@ -66,6 +66,14 @@ class Track:
         self.container.close()
 
 
+def is_fifo(path: Path) -> bool:
+    """Return whether a path is a FIFO, which can be read only once."""
+    try:
+        return path.is_fifo()
+    except OSError:  # the name is too long, for example
+        return False
+
+
 def layout_name(audio: av.AudioFrame | av.AudioCodecContext) -> str:
     """Return the name of a channel layout; the usual one if no more than a number is known."""
     return {1: "mono", 2: "stereo"}.get(len(audio.layout.channels), audio.layout.name)

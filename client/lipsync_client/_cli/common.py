@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 import os
 import sys
 from collections.abc import Awaitable, Callable, Iterator
@@ -103,6 +104,22 @@ def run(connection: Connection, work: Callable[[AsyncLipSyncClient], Awaitable[T
     return asyncio.run(call())
 
 
+def show_log() -> None:
+    """Print what the client logs to standard error."""
+    logger = logging.getLogger("lipsync_client")
+    logger.setLevel(logging.INFO)
+    if not logger.handlers:
+        logger.addHandler(_LogHandler())
+
+
+class _LogHandler(logging.Handler):
+    """A handler that writes to the standard error of the moment, which a progress bar redirects."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level = "warning: " if record.levelno >= logging.WARNING else ""
+        click.echo(f"lipsync-client: {level}{record.getMessage()}", err=True)
+
+
 @contextmanager
 def failures() -> Iterator[None]:
     """Turn an error into one line on standard error and an exit code: 2 for usage errors, else 1."""
@@ -112,7 +129,7 @@ def failures() -> Iterator[None]:
         sys.exit(1)  # without a word: whoever closed the pipe knows
     except FormatError as e:
         raise click.UsageError(str(e)) from e
-    except LipSyncError as e:
+    except (LipSyncError, OSError) as e:
         click.echo(f"lipsync-client: {e}", err=True)
         sys.exit(1)
     except KeyboardInterrupt:

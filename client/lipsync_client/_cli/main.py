@@ -17,6 +17,7 @@ from .common import (
     repository_option,
     run,
     server,
+    show_log,
     url_option,
 )
 from .live import live
@@ -33,6 +34,7 @@ def main() -> None:
         eval "$(_LIPSYNC_CLIENT_COMPLETE=bash_source lipsync-client)"
     (zsh_source in zsh, fish_source in fish)
     """
+    show_log()
     # SIGTERM and SIGHUP unwind the stack as Ctrl-C does: partial files are deleted, servers stopped.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _exit_on_signal)

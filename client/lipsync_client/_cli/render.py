@@ -32,10 +32,11 @@ from .common import (
     server,
     url_option,
 )
+from .spool import as_file
 
 
 @click.command()
-@click.argument("audio", type=click.Path(path_type=Path))
+@click.argument("audio", type=click.Path(path_type=Path, allow_dash=True))
 @click.option(
     "-o",
     "--output",
@@ -117,6 +118,17 @@ from .common import (
     " AAC (Opus in WebM) otherwise; copy keeps the packets or fails; aac always encodes.",
 )
 @click.option(
+    "--track",
+    type=click.IntRange(min=1),
+    help="Number of AUDIO's audio track, from 1.  [default: the one marked as default, or the first]",
+)
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Refuse AUDIO if a part of it cannot be decoded, instead of putting silence there with a"
+    " warning.",
+)
+@click.option(
     "--fps",
     type=click.FloatRange(1, 25),
     default=OutputFormat.fps,
@@ -145,11 +157,13 @@ def render(
     total_timeout: float | None,
     resume: bool,
     audio_mode: AudioMode,
+    track: int | None,
+    strict: bool,
     fps: float,
     width: int,
     **encoder_options: Any,
 ) -> None:
-    """Render a video of the avatar speaking AUDIO, which is any audio or video file.
+    """Render a video of the avatar speaking AUDIO: any audio or video file, or - for standard input.
 
     To write to standard output, give -o - with --container fmp4 or ts, or with --format bgr24 or rgb24.
     The summary goes to standard error then.
@@ -163,19 +177,22 @@ def render(
             timeout_s=timeout,
             total_timeout_s=total_timeout,
             encoder_options={k: v for k, v in encoder_options.items() if v is not None},
+            audio_track=track,
+            strict=strict,
         )
-        check_render(audio, path, output_format, options, force=force, resume=resume)
+        with as_file(audio) as clip:
+            check_render(clip, path, output_format, options, force=force, resume=resume)
 
-        async def work(
-            client: AsyncLipSyncClient, report: Callable[[int, int | None], None]
-        ) -> RenderSummary:
-            return await client.render_to_file(
-                audio, path, avatar, options,
-                output_format=output_format, force=force, resume=resume, progress=report,
-            )  # fmt: skip
+            async def work(
+                client: AsyncLipSyncClient, report: Callable[[int, int | None], None]
+            ) -> RenderSummary:
+                return await client.render_to_file(
+                    clip, path, avatar, options,
+                    output_format=output_format, force=force, resume=resume, progress=report,
+                )  # fmt: skip
 
-        with server(connection, repository, avatar) as target, progress() as report:
-            summary = run(target, lambda client: work(client, report))
+            with server(connection, repository, avatar) as target, progress() as report:
+                summary = run(target, lambda client: work(client, report))
     click.echo(_describe(summary, as_json), err=path == STDOUT)
 
 
@@ -191,6 +208,8 @@ def _target(
         click.UsageError: the options contradict one another.
         FormatError: the path's suffix names no format, and no option does.
     """
+    if output == Path("/dev/stdout"):
+        output = STDOUT
     path = output or frames_dir
     if path is None or (output is not None and frames_dir is not None):
         raise click.UsageError("name one place for the result: -o OUT.mp4 or --frames-dir DIR")
@@ -223,5 +242,6 @@ def _describe(summary: RenderSummary, as_json: bool) -> str:
             "fps": round(summary.fps, 2),
             "realtime_factor": round(summary.realtime_factor, 3),
             "first_frame_s": round(summary.first_frame_s, 3),
+            "warnings": summary.warnings,
         }
     )

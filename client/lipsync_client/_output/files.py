@@ -51,8 +51,12 @@ def check_output_path(path: Path, *, folder: bool = False, force: bool = False) 
                     f"{path} is a URL, and a render is written to a path of this machine"
                 )
             raise OutputError(f"{path}: the directory {target.parent} does not exist")
-        if os.path.lexists(target):
-            _check_existing(path, target, target.stat().st_mode, folder, force)
+        try:
+            mode = target.stat().st_mode
+        except FileNotFoundError:
+            pass
+        else:
+            _check_existing(path, target, mode, folder, force)
         if not os.access(target.parent, os.W_OK | os.X_OK):
             raise OutputError(
                 f"{path}: nothing can be written to {target.parent}, because of its permissions or a"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from .. import protocol
 from .._audio import AudioFile, ClipWindow
+from .._audio.track import is_fifo
 from .._avatar import Avatar
 from .._render import RenderOptions, render
 from .._transports.replicas import Replicas
@@ -84,7 +85,7 @@ def check_render(
             raise FormatError(f"a render to {name} cannot be resumed: write to a file")
     else:
         check_output_path(path, folder=output_format.is_folder, force=force)
-    if options.strict or not Path(audio).is_fifo():  # a FIFO can be read only once
+    if options.strict or not is_fifo(Path(audio)):
         with closing(AudioFile(audio, track=options.audio_track, strict=options.strict)) as source:
             check_copy(output_format, source)
 
