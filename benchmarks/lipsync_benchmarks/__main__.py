@@ -11,6 +11,8 @@ import click
 COMMANDS = {
     "report": ("report", "Measure everything and write the page (about an hour on 2 cores)."),
     "quick": ("quick", "Measure a few short rows and compare them with the kept ratios."),
+    "memory": ("memory", "Measure the memory of each process, and its parts."),
+    "sessions": ("sessions", "Measure the number of live sessions that this machine carries."),
     "gpu": ("gpu.command", "Measure the network and the service on an NVIDIA GPU."),
 }
 

@@ -17,18 +17,21 @@ import onnx
 import onnxruntime
 import psutil
 import soundfile
+import soxr
+from numpy.typing import NDArray
 
 from lipsync_client.protocol import SAMPLE_RATE
 from lipsync_preprocessing import networks
-from lipsync_preprocessing.avatar import fill_template
 from lipsync_preprocessing.dataset import read_dataset
 from lipsync_preprocessing.repository import RAW
 
 from . import random_weights
-from .repositories import copy_built, write_profiles, write_raw_repository
+from .repositories import build_repository, write_raw_repository
 
 ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / "build" / "bench"
+MODELS = ROOT / "model_repository"
+WEIGHTS = ROOT / "examples/demo/weights"
 SECONDS = 10.24
 CROP = 328  # pixels: a face rectangle is resized to a square of this side
 AVATAR = "demo"
@@ -61,13 +64,13 @@ class Case:
     Attributes:
         repository: the service with a generator of random weights.
         raw_repository: the plain generator alone.
-        demo: the service with the trained demo avatar, which has half the width; None before `make demo`.
+        demo: the service with the trained demo avatar, which has half the width.
     """
 
     repository: Path
     raw_repository: Path
     inputs: RenderInputs
-    demo: Path | None = None
+    demo: Path
 
 
 def cores() -> int:
@@ -84,19 +87,22 @@ def build(width: float) -> Case:
     repository, raw = WORK / f"models-{width}", WORK / f"raw-{width}"
     dataset, encoder = draw_dataset(), WORK / "audio_encoder.onnx"
     generator = generator_file(width)
-    if not (repository / f"{AVATAR}_compositor/1/frames.npz").exists():
-        shutil.rmtree(repository, ignore_errors=True)
+    if not encoder.exists():
         state = random_weights.audio_encoder_state()
         onnx.save(networks.build_audio_encoder(state), str(encoder))
-        built = shutil.ignore_patterns("*.onnx", "*.npz")
-        shutil.copytree(ROOT / "model_repository", repository, ignore=built)
-        fill_template(repository, AVATAR, dataset, generator, encoder)
+    build_repository(MODELS, AVATAR, dataset, generator, encoder, repository)
     if not (raw / (AVATAR + RAW) / "1/model.onnx").exists():
         write_raw_repository(repository, AVATAR, generator, raw, threads=cores())
-    write_profiles(repository, AVATAR)
     inputs = prepare(dataset, generator, encoder, WORK / "crops")
-    demo = copy_built(ROOT / "model_repository", AVATAR, WORK / "models-demo")
-    return Case(repository, raw, inputs, demo)
+    return Case(repository, raw, inputs, build_demo())
+
+
+def build_demo() -> Path:
+    """Return a repository with the trained demo avatar."""
+    target = WORK / "models-demo"
+    trained = WEIGHTS / "generator.onnx", WEIGHTS / "audio_encoder.onnx"
+    build_repository(MODELS, AVATAR, draw_dataset(), *trained, target)
+    return target
 
 
 def generator_file(width: float) -> Path:
@@ -153,12 +159,11 @@ def speech_file(seconds: float) -> Path:
     return path
 
 
-def speech_samples(seconds: float) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+def speech_samples(seconds: float) -> NDArray[np.float32]:
     """Return the example speech, repeated or cut to a length: float32 [samples], 16 kHz."""
-    samples, rate = soundfile.read(speech_file(seconds), dtype="float32")
-    if rate != SAMPLE_RATE:
-        raise ValueError(f"examples/speech.wav: expected {SAMPLE_RATE} Hz, got {rate}")
-    return np.asarray(samples, np.float32)
+    samples, rate = soundfile.read(ROOT / "examples/speech.wav", dtype="float32")
+    resampled = soxr.resample(samples, rate, SAMPLE_RATE)
+    return np.resize(np.asarray(resampled, np.float32), round(seconds * SAMPLE_RATE))
 
 
 def machine() -> str:

@@ -33,6 +33,7 @@ class Outcome:
         calls: (seconds, frames) of each call of the network or request to the server.
         output_statistics: mean, standard deviation, minimum and maximum of the network's outputs; None where
             the row does not see them.
+        repeated: of the frames of live sessions, those that were repeated.
     """
 
     frames: int
@@ -40,6 +41,7 @@ class Outcome:
     first_frame_s: float
     calls: list[tuple[float, int]] = field(default_factory=list)
     output_statistics: tuple[float, float, float, float] | None = None
+    repeated: int = 0
 
 
 class Job(Protocol):

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -31,19 +32,13 @@ class Setup:
     """
 
     profile: str = ONNXRUNTIME
-    avatar: str = "random"
+    avatar: Literal["random", "demo", "raw"] = "random"
 
     def repository(self, case: Case) -> Path:
-        """Return the repository of the case that this setup serves.
-
-        Raises:
-            ValueError: the case has no such repository.
-        """
-        found = {"random": case.repository, "raw": case.raw_repository, "demo": case.demo}
-        repository = found.get(self.avatar)
-        if repository is None:
-            raise ValueError(f"avatar {self.avatar!r}: the demo avatar is not built; run make demo")
-        return repository
+        """Return the repository of the case that this setup serves."""
+        return {"random": case.repository, "raw": case.raw_repository, "demo": case.demo}[
+            self.avatar
+        ]
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -35,6 +36,38 @@ def cpu_seconds(processes: list[psutil.Process]) -> float:
     return float(sum(t.user + t.system for t in times))
 
 
+@dataclass(frozen=True)
+class Memory:
+    """The memory of one process, or the sum over several, MiB.
+
+    Attributes:
+        private: memory that no other process maps (USS).
+        proportional: the same, plus a process's share of what several map (PSS). Only this one may be summed
+            up over processes.
+        shared: resident memory that other processes may map: libraries, shared memory and files (RSS - USS).
+    """
+
+    private: float = 0.0
+    proportional: float = 0.0
+    shared: float = 0.0
+
+    def __add__(self, other: Memory) -> Memory:
+        return Memory(
+            self.private + other.private,
+            self.proportional + other.proportional,
+            self.shared + other.shared,
+        )
+
+
+def memory_of(processes: list[psutil.Process]) -> Memory:
+    """Return the memory of the processes together."""
+    total = Memory()
+    for process in processes:
+        info = process.memory_full_info()
+        total += Memory(info.uss / 2**20, info.pss / 2**20, (info.rss - info.uss) / 2**20)
+    return total
+
+
 def own_mb(process: psutil.Process) -> float:
     """Return the memory that the process shares with no other (USS), MiB."""
-    return float(process.memory_full_info().uss) / 2**20
+    return memory_of([process]).private

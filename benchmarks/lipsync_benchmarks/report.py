@@ -16,6 +16,7 @@ from pathlib import Path
 import click
 
 from lipsync_client.protocol import SAMPLE_RATE, frame_count
+from lipsync_preprocessing.profiles.settings import CPU_PROFILES
 
 from . import ratios
 from .case import ROOT, SECONDS, WORK, Case, build, machine, speech_file
@@ -26,6 +27,7 @@ from .rows import USUAL_POOL, choose, sweep
 from .tables import network_table, rows_table, sweep_table, table
 
 SWEEP_S = 1.34  # of speech: 32 frames
+SESSION_S = 15.0  # of each live session
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,22 @@ Memory of the server's processes (USS, MB), after its first run and after all of
 {table(["process", "before", "after"], lines)}"""
 
 
+def memory_section(case: Case, scratch: Path, _: Options) -> str:
+    """Measure the memory of each process, and its parts."""
+    from . import memory
+
+    return memory.memory_section(case, scratch)
+
+
+def sessions_section(_: Case, __: Path, options: Options) -> str:
+    """Measure the number of live sessions that this machine carries."""
+    from . import sessions
+
+    return sessions.sessions_section(
+        sessions.cases_of(["demo", str(options.width)], list(CPU_PROFILES)), SESSION_S
+    )
+
+
 def deployment_section(case: Case, _: Path, __: Options) -> str:
     """Measure the installation and the start of client and server."""
     command = [sys.executable, str(ROOT / "scripts" / "deployment_cost")]
@@ -176,5 +194,7 @@ def deployment_section(case: Case, _: Path, __: Options) -> str:
 SECTIONS = {
     "rows": rows_section,
     "scaling": scaling_section,
+    "memory": memory_section,
+    "sessions": sessions_section,
     "deployment": deployment_section,
 }

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from pathlib import Path
 
 import onnx
 
+from lipsync_preprocessing.avatar import fill_template
 from lipsync_preprocessing.graphs.networks import plain_generator, prepare_generator
 from lipsync_preprocessing.profiles.files import write_profile
 from lipsync_preprocessing.profiles.settings import OPENVINO_BF16, OPENVINO_F32, ProfileSettings
 from lipsync_preprocessing.repository import (
-    GENERATOR,
     RAW,
     Repository,
     configs,
@@ -29,18 +30,28 @@ def write_profiles(repository: Path, avatar: str) -> None:
         write_profile(repository, avatar, profile, ProfileSettings(visual_cache_mb=cache_mb))
 
 
-def copy_built(source: Path, avatar: str, target: Path) -> Path | None:
-    """Copy a repository and write PROFILES into the copy.
+def build_repository(
+    source: Path, avatar: str, dataset: Path, generator: Path, encoder: Path, target: Path
+) -> None:
+    """Copy a repository and fill the avatar's template in the copy, with PROFILES.
 
-    Returns:
-        `target`; None if the source holds no built avatar of this name.
+    Nothing is done if an earlier call built the same from the same files.
     """
+    unbuilt = [
+        p for p in sorted(source.rglob("*")) if p.is_file() and p.suffix in (".py", ".pbtxt")
+    ]
+    digest = hashlib.sha256()
+    for path in [*unbuilt, generator, encoder]:
+        digest.update(path.read_bytes())
+    stamp = target / "built-from.sha256"
+    if stamp.exists() and stamp.read_text() == digest.hexdigest():
+        return
     shutil.rmtree(target, ignore_errors=True)
-    if not (source / f"{avatar}{GENERATOR}/1/model.onnx").exists():
-        return None
-    shutil.copytree(source, target)
+    built = shutil.ignore_patterns("*.onnx", "*.npz", "__pycache__", "configs", "built-from")
+    shutil.copytree(source, target, ignore=built)
+    fill_template(target, avatar, dataset, generator, encoder)
     write_profiles(target, avatar)
-    return target
+    stamp.write_text(digest.hexdigest())
 
 
 def write_raw_repository(

@@ -41,7 +41,7 @@ def choose(
     """
     speech = speech_file(seconds)
     frames = frame_count(round(seconds * SAMPLE_RATE))
-    rows = earlier_rows(case, speech, frames, scratch, pool) + service_rows(case, speech, scratch)
+    rows = earlier_rows(case, speech, frames, scratch, pool) + service_rows(speech, scratch)
     if keys is None:
         return rows
     if unknown := set(keys) - {row.key for row in rows}:
@@ -100,8 +100,8 @@ def _raw_row(case: Case, speech: Path, frames: int, protocol: str, batch: int) -
     return Row(f"triton-{protocol.lower()}-{batch}", name, job, Setup(avatar="raw"))
 
 
-def service_rows(case: Case, speech: Path, scratch: Path) -> list[Row]:
-    """Return this project's rows; those with the demo avatar only where it is built."""
+def service_rows(speech: Path, scratch: Path) -> list[Row]:
+    """Return this project's rows; those in bf16 only where the processor has it."""
 
     def clips(result: Result, count: int = 1) -> Callable[[Server | None], Job]:
         def job(server: Server | None) -> Job:
@@ -131,10 +131,9 @@ def service_rows(case: Case, speech: Path, scratch: Path) -> list[Row]:
         ),
         Row("bf16", f"{ours}, OpenVINO bf16, speech to MP4", clips("mp4"), Setup(OPENVINO_BF16)),
     ]
-    if case.demo is not None:
-        rows.append(demo("demo", "ONNX Runtime", ONNXRUNTIME))
-        rows.append(demo("demo-f32", "OpenVINO f32", OPENVINO_F32))
-        rows.append(demo("demo-bf16", "OpenVINO bf16", OPENVINO_BF16))
+    rows.append(demo("demo", "ONNX Runtime", ONNXRUNTIME))
+    rows.append(demo("demo-f32", "OpenVINO f32", OPENVINO_F32))
+    rows.append(demo("demo-bf16", "OpenVINO bf16", OPENVINO_BF16))
     if not cpu_has_bf16():
         rows = [row for row in rows if row.setup and row.setup.profile != OPENVINO_BF16]
     return rows

@@ -81,6 +81,7 @@ class Clips:
 
     async def _render_file(self, n: int) -> tuple[int, float]:
         """Return the number of frames, and the seconds until the first."""
+        assert self.result != "raw"
         path = self.target / (f"{n}.mp4" if self.result == "mp4" else f"{n}-{self.result}")
         summary = await self._client.render_to_file(
             self.speech,

@@ -1,0 +1,121 @@
+"""The memory budget of the service: each process, a second avatar, and the parts of each process."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import click
+
+from lipsync_embedded import Server
+from lipsync_embedded.accelerator import cpu_has_bf16
+from lipsync_preprocessing.avatar import add_avatar
+from lipsync_preprocessing.profiles.settings import ONNXRUNTIME, OPENVINO_BF16, OPENVINO_F32
+
+from .case import AVATAR, WEIGHTS, WORK, Case, build, draw_dataset, speech_file
+from .job import JobProcess
+from .measure import Setup, serve
+from .memory_parts import parts_tables
+from .processes import Memory, memory_of, processes_by_model
+from .service import Clips
+from .tables import table
+
+SPEECH_S = 10.24
+SETUPS = {
+    "demo avatar": Setup(ONNXRUNTIME, "demo"),
+    "demo avatar, OpenVINO f32": Setup(OPENVINO_F32, "demo"),
+    "demo avatar, OpenVINO bf16": Setup(OPENVINO_BF16, "demo"),
+    "true size": Setup(ONNXRUNTIME, "random"),
+    "true size, OpenVINO f32": Setup(OPENVINO_F32, "random"),
+    "true size, OpenVINO bf16": Setup(OPENVINO_BF16, "random"),
+}
+SECOND = "second"  # name of the second avatar
+Budget = dict[str, Memory]  # by process: a model's name, tritonserver, client
+
+
+def measure_budget(case: Case, setup: Setup, scratch: Path) -> tuple[Budget, Budget]:
+    """Return the memory of each process when the server is ready, and after a clip to MP4."""
+    with serve(setup, case, warm_up=None) as (server, _):
+        return _budgets(server, scratch)
+
+
+def measure_second_avatar(case: Case, scratch: Path) -> tuple[Budget, Budget]:
+    """Return the same for a server with the demo avatar and another one of the same size."""
+    repository = scratch / "two"
+    shutil.copytree(case.demo, repository)
+    trained = WEIGHTS / "generator.onnx", WEIGHTS / "audio_encoder.onnx"
+    add_avatar(repository, SECOND, draw_dataset(), *trained)
+    with Server(repository) as server:
+        ready, _ = _budgets(server, scratch)
+        with JobProcess(
+            Clips(server.grpc_url, speech_file(SPEECH_S), scratch, avatar=SECOND)
+        ) as job:
+            job.run()
+            return ready, _server_budget(server)
+
+
+def _budgets(server: Server, scratch: Path) -> tuple[Budget, Budget]:
+    ready = _server_budget(server)
+    with JobProcess(Clips(server.grpc_url, speech_file(SPEECH_S), scratch)) as client:
+        client.run()
+        return ready, _server_budget(server) | {"client": memory_of([client.process])}
+
+
+def _server_budget(server: Server) -> Budget:
+    return {model: memory_of(found) for model, found in processes_by_model(server).items()}
+
+
+def total(budget: Budget) -> Memory:
+    """Return the memory of the server's processes together."""
+    return sum((memory for name, memory in budget.items() if name != "client"), Memory())
+
+
+def budget_table(ready: Budget, used: Budget) -> str:
+    """Return the Markdown table of one server: each process when it is ready, and after a clip."""
+
+    def cells(memory: Memory | None) -> list[str]:
+        if memory is None:
+            return ["", "", ""]
+        return [f"{x:.0f}" for x in (memory.private, memory.shared, memory.proportional)]
+
+    names = sorted(used, key=lambda name: -used[name].proportional)
+    lines = [[name, *cells(ready.get(name)), *cells(used[name])] for name in names]
+    lines.append(["**server, all processes**", *cells(total(ready)), *cells(total(used))])
+    columns = [
+        f"{kind}{when}" for when in (", ready", ", used") for kind in ("USS", "shared", "PSS")
+    ]
+    return table(["MiB", *columns], lines)
+
+
+def memory_section(case: Case, scratch: Path) -> str:
+    """Measure the budgets, and return the section of the page."""
+    text = """
+## Memory
+
+MiB of each process when the server is ready, and after a clip of 10 s to MP4 with three requests in flight. \
+USS is a process's own memory, shared is its resident memory that other processes may map, and PSS counts \
+what several processes map once between them: only PSS adds up.
+"""
+    for name, setup in SETUPS.items():
+        if setup.profile == OPENVINO_BF16 and not cpu_has_bf16():
+            continue
+        click.echo(f"memory: {name}", err=True)
+        ready, used = measure_budget(case, setup, scratch)
+        if name == "demo avatar":
+            one = total(used)
+        text += f"\n### Server with the {name}\n\n{budget_table(ready, used)}"
+    ready, used = measure_second_avatar(case, scratch)
+    more = total(used).proportional - one.proportional
+    text += f"\n### Server with two avatars of the demo's size\n\n{budget_table(ready, used)}"
+    text += f"\nThe second avatar adds {more:.0f} MiB (PSS).\n"
+    return text + parts_tables(case.demo, AVATAR)
+
+
+@click.command()
+@click.option("--width", default=1.0, help="Width of the network with random weights.")
+def main(width: float) -> None:
+    """Measure the memory of each process, and its parts."""
+    case = build(width)
+    with tempfile.TemporaryDirectory(dir=WORK) as scratch:
+        click.echo(memory_section(case, Path(scratch)))
