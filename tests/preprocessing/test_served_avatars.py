@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import tritonclient.grpc as grpc
 from click.testing import CliRunner
 
 from lipsync_embedded import Server
+from lipsync_preprocessing import networks
 from lipsync_preprocessing.avatar import add_avatar, update_generator
 from lipsync_preprocessing.cli import main
 from support.servers import ServerPool
@@ -168,10 +170,6 @@ def test_check_notices_a_deaf_avatar(
     anna: Path, raw_dataset: Path, encoder_file: Path, generator_state: Any, tmp_path: Path
 ) -> None:
     """A generator that ignores its audio must not pass."""
-    import onnx
-
-    from lipsync_preprocessing import networks
-
     state = dict(generator_state)
     name = "fuse_conv.0.double_conv.0.conv.0.weight"
     state[name] = state[name].copy()
@@ -181,3 +179,21 @@ def test_check_notices_a_deaf_avatar(
     add_avatar(repository, "deaf", raw_dataset, tmp_path / "deaf.onnx", encoder_file)
     output = cli("check", "deaf", "--repository", str(repository), expect=1)
     assert "the generator ignores the audio" in output
+
+
+@pytest.mark.server
+def test_check_notices_other_audio_features(
+    anna: Path, raw_dataset: Path, generator_file: Path, encoder_state: Any, tmp_path: Path
+) -> None:
+    """As when it was trained with hubert's: the shapes are equal, the scale is not."""
+    state = dict(encoder_state)
+    for entry in ("weight", "bias"):
+        state[f"audio_encoder.12.conv_block.1.{entry}"] = (
+            300 * state[f"audio_encoder.12.conv_block.1.{entry}"]
+        )
+    onnx.save(networks.build_audio_encoder(state), str(tmp_path / "other.onnx"))
+    repository = shutil.copytree(anna, tmp_path / "models")
+    add_avatar(repository, "other", raw_dataset, generator_file, tmp_path / "other.onnx")
+    output = cli("check", "other", "--repository", str(repository), expect=1)
+    assert "other: the mouth does not follow the audio" in output
+    assert "as large as in training" in output

@@ -14,7 +14,7 @@ import onnxruntime
 from lipsync_preprocessing.errors import ModelError, one_line
 
 TIMEOUT_S = 120.0  # a frame of the full-size generator takes 0.05 s
-_FATAL = 4  # ONNX Runtime's log level: errors are raised, and need not be logged too
+FATAL = 4  # ONNX Runtime's log level: errors are raised, and need not be logged too
 
 
 def run_model(
@@ -26,7 +26,7 @@ def run_model(
         ModelError: ONNX Runtime cannot load or run the model, or not within `timeout_s` seconds.
     """
     session_options, run_options = onnxruntime.SessionOptions(), onnxruntime.RunOptions()
-    session_options.log_severity_level = run_options.log_severity_level = _FATAL
+    session_options.log_severity_level = run_options.log_severity_level = FATAL
     expired = threading.Event()
 
     def stop() -> None:
