@@ -1,6 +1,7 @@
 """A real tritonserver without Docker, for one machine: the binary in nvidia-pytriton's wheel."""
 
-from ._server import Server, ServerError, ServerStartError
+from ._errors import EmbeddedServerError, ServerStartError
+from ._server import Server
 from ._wheel import WheelError
 
-__all__ = ["Server", "ServerError", "ServerStartError", "WheelError"]
+__all__ = ["EmbeddedServerError", "Server", "ServerStartError", "WheelError"]

@@ -1,21 +1,69 @@
-"""What tritonserver takes of this machine: free ports, and the environment of its processes."""
+"""Addresses, ports, folders and the environment that tritonserver gets on this machine."""
 
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import os
+import re
 import socket
 import sys
 import sysconfig
+import tempfile
 from pathlib import Path
+
+from ._errors import EmbeddedServerError
+
+
+def address_of(host: str) -> str:
+    """Return the address that a host name stands for, IPv4 first; an address stays as it is.
+
+    Raises:
+        EmbeddedServerError: the name has no address.
+    """
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
+    except OSError as e:
+        raise EmbeddedServerError(f"--host: {host!r} has no address ({e.strerror or e})") from None
+    found.sort(key=lambda entry: entry[0] != socket.AF_INET)
+    return str(found[0][4][0])
+
+
+def in_brackets(address: str) -> str:
+    """Return an address as URLs have it: an IPv6 address in brackets."""
+    return f"[{address}]" if ":" in address else address
+
+
+def is_loopback(address: str) -> bool:
+    """Return whether only this machine can reach an address."""
+    return ipaddress.ip_address(address).is_loopback
+
+
+def scratch_folder() -> Path:
+    """Return a new temporary folder whose path has no space: tritonserver's shell commands part at spaces.
+
+    Raises:
+        EmbeddedServerError: no such folder can be made.
+    """
+    candidates = [tempfile.gettempdir(), "/tmp", "/var/tmp"]
+    reason = "their paths have spaces"
+    for folder in dict.fromkeys(c for c in candidates if not re.search(r"\s", c)):
+        try:
+            return Path(tempfile.mkdtemp(prefix="lipsync-server-", dir=folder))
+        except OSError as e:
+            reason = f"{folder}: {e.strerror or e}"
+    raise EmbeddedServerError(
+        f"no temporary folder for the server in {', '.join(candidates)} ({reason}): free some space, or set TMPDIR"
+    )
 
 
 def free_ports(host: str, wanted: tuple[int, int, int]) -> tuple[int, int, int]:
-    """A free port for each 0 in `wanted`, no two the same: each is held until all are known."""
+    """Return a free port for each 0 in `wanted`, no two the same: each is held until all are known."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with contextlib.ExitStack() as held:
 
         def free() -> int:
-            probe = held.enter_context(socket.socket())
+            probe = held.enter_context(socket.socket(family))
             probe.bind((host, 0))
             port = int(probe.getsockname()[1])
             return free() if port in wanted else port
@@ -24,8 +72,8 @@ def free_ports(host: str, wanted: tuple[int, int, int]) -> tuple[int, int, int]:
         return http or free(), grpc or free(), metrics or free()
 
 
-def environment_of_server(libraries: list[Path]) -> dict[str, str]:
-    """What tritonserver and its stubs see: this interpreter first on PATH, its packages as they are here."""
+def environment_of_server(libraries: list[Path], scratch: Path) -> dict[str, str]:
+    """Return the environment of tritonserver and its stubs: this interpreter first on PATH, with its packages."""
     environment = dict(os.environ)
     inherited = environment.get("LD_LIBRARY_PATH", "")
     # CUDA, cuDNN and TensorRT where they came as wheels: ONNX Runtime in a stub finds them by this.
@@ -36,4 +84,9 @@ def environment_of_server(libraries: list[Path]) -> dict[str, str]:
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment.get('PATH', '')}"
     # The stub is a bare interpreter: it finds a virtual environment by this alone.
     environment["VIRTUAL_ENV"] = sys.prefix
+    # numba, which librosa compiles with, fails where it can write neither beside librosa nor in HOME.
+    if "NUMBA_CACHE_DIR" not in environment and not (
+        os.access(packages, os.W_OK) or os.access(Path.home(), os.W_OK)
+    ):
+        environment["NUMBA_CACHE_DIR"] = str(scratch / "numba")
     return environment

@@ -2,74 +2,52 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
-import urllib.error
-import urllib.request
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
+from ._arguments import Launch, linked_repository, new_key
 from ._engines import engines_in
-from ._host import environment_of_server, free_ports
-from ._profiles import check_profile
+from ._errors import EmbeddedServerError, ServerStartError
+from ._host import address_of, environment_of_server, free_ports, in_brackets, scratch_folder
+from ._profiles import check_profile, loaded_models
+from ._readiness import NotReady, wait_ready
 from ._wheel import find_wheel
 
-CPU_ENGINE = "LIPSYNC_CPU_ENGINE"  # read by onnx_model, in the server's processes
-
 STOP_TIMEOUT_S = 15.0
-_POLL_S = 0.05
 _BIND_ATTEMPTS = 3
 _TAIL_LINES = 12
 _NO_GPU = "has kind KIND_GPU but no GPUs are available"
 
 
-class ServerError(Exception):
-    """The embedded server failed."""
-
-
-class ServerStartError(ServerError):
-    """tritonserver did not become ready.
-
-    Attributes:
-        exit_code: its exit code, or None if it was still starting.
-        elapsed_s: seconds since it was started.
-        log_tail: the last lines of its log.
-    """
-
-    def __init__(self, reason: str, exit_code: int | None, elapsed_s: float, log_tail: str) -> None:
-        code = "it was still running" if exit_code is None else f"exit code {exit_code}"
-        super().__init__(
-            f"tritonserver did not start: {reason} ({code}, after {elapsed_s:.1f} s)."
-            f" Its log ends:\n{log_tail}"
-        )
-        self.exit_code, self.elapsed_s, self.log_tail = exit_code, elapsed_s, log_tail
-
-
 class Server:
     """A tritonserver on this machine, for the length of a `with` block.
 
+    Its administrative interfaces (shared memory, trace and log settings, and model control where `extra_args`
+    switch it on) need a key, which is made anew for each server.
+
     Args:
         repository: Triton model repository.
-        models: names to load; None for all of them.
-        host: address to listen on; loopback unless told otherwise.
-        http_port, grpc_port, metrics_port: 0 picks a free one.
+        models: names to load, with the models that their ensembles need; None loads all.
+        host: name or address to listen on; loopback by default.
+        http_port, grpc_port, metrics_port: 0 picks a free port.
         startup_timeout_s: longest wait for every model to be ready.
-        cpu_engine: what runs batching ONNX models on a CPU: "onnxruntime", or "openvino" for its single
-            precision, which takes a sixth less time and rounds a little differently.
         profile: load the config `configs/PROFILE.pbtxt` of models that have one (`lipsync-avatar tune` writes
-            them), and the others as usual.
-        log_file: where tritonserver's log goes; by default a file that goes away with the server.
+            them), and the usual config of the others.
+        log_file: file for tritonserver's log; by default it is deleted with the server.
         extra_args: further arguments of tritonserver.
 
+    Attributes:
+        admin_key: value of the header `admin-key` (HTTP) or `triton-grpc-protocol-admin-key` (gRPC) that opens
+            the administrative interfaces.
+
     Raises (on start):
-        ServerError: the repository is none, or no model of it has the profile.
+        EmbeddedServerError: the repository is no directory, or lacks a model or the profile.
         ServerStartError: with exit code, elapsed time and the log's tail.
         WheelError: the environment lacks a part.
     """
@@ -84,18 +62,17 @@ class Server:
         grpc_port: int = 0,
         metrics_port: int = 0,
         startup_timeout_s: float = 120.0,
-        cpu_engine: str = "onnxruntime",
         profile: str | None = None,
         log_file: str | os.PathLike[str] | None = None,
         extra_args: Sequence[str] = (),
     ) -> None:
         self.repository = Path(repository).resolve()
         self._models = None if models is None else list(models)
-        self._host = host
+        self._host = address_of(host)
         self._wanted_ports = (http_port, grpc_port, metrics_port)
         self._ports = self._wanted_ports
         self._startup_timeout_s = startup_timeout_s
-        self._cpu_engine = cpu_engine
+        self.admin_key = new_key()
         self._profile = profile
         self._log_file = Path(log_file) if log_file else None
         self._log_begin = 0  # bytes: a log that is kept holds earlier runs
@@ -117,23 +94,23 @@ class Server:
 
     @property
     def http_url(self) -> str:
-        return f"http://{self._host}:{self._ports[0]}"
+        return f"http://{in_brackets(self._host)}:{self._ports[0]}"
 
     @property
     def grpc_url(self) -> str:
-        return f"grpc://{self._host}:{self._ports[1]}"
+        return f"grpc://{in_brackets(self._host)}:{self._ports[1]}"
 
     @property
     def metrics_url(self) -> str:
-        return f"http://{self._host}:{self._ports[2]}/metrics"
+        return f"http://{in_brackets(self._host)}:{self._ports[2]}/metrics"
 
     @property
     def pid(self) -> int | None:
-        """Process id of the guard; tritonserver and its stubs are in its process group."""
+        """Return the process id of the guard; tritonserver and its stubs are in its process group."""
         return None if self._guard is None else self._guard.pid
 
     def log_tail(self, lines: int = _TAIL_LINES) -> str:
-        """The errors in tritonserver's log and its last lines, without the tables."""
+        """Return the errors in tritonserver's log and its last lines, without the tables."""
         if self._log_file is None or not self._log_file.exists():
             return ""
         text = [
@@ -143,7 +120,7 @@ class Server:
         return "\n".join(errors[-lines:] + text[-lines:])
 
     def engines(self) -> dict[str, str]:
-        """What runs each ONNX model, in words: by the log, so once the server is ready."""
+        """Return the engine of each ONNX model, in words, as the log of a ready server names it."""
         if self._log_file is None or not self._log_file.exists():
             return {}
         with self._log_file.open(errors="replace") as log:
@@ -151,20 +128,20 @@ class Server:
             return engines_in(log)
 
     def poll(self) -> int | None:
-        """Exit code of a server that ended by itself; None while it runs."""
+        """Return the exit code of a server that ended by itself; None while it runs."""
         return None if self._guard is None else self._guard.poll()
 
     def start(self) -> None:
         """Start tritonserver and wait until every model is ready."""
         if self._guard is not None:
-            raise ServerError("this server is running already")
+            raise EmbeddedServerError("this server is running already")
         if not self.repository.is_dir():
-            raise ServerError(f"model repository {self.repository} is not a directory")
+            raise EmbeddedServerError(f"model repository {self.repository} is not a directory")
         if self._profile is not None:
             try:
                 check_profile(self.repository, self._models, self._profile)
             except ValueError as e:
-                raise ServerError(f"{self.repository}: {e}") from None
+                raise EmbeddedServerError(f"{self.repository}: {e}") from None
         deadline = time.monotonic() + self._startup_timeout_s
         try:
             for attempt in range(1, _BIND_ATTEMPTS + 1):
@@ -199,85 +176,57 @@ class Server:
             self._scratch = None
 
     def wait(self) -> int:
-        """Wait for the server to end by itself; its exit code."""
+        """Wait until the server ends by itself, and return its exit code."""
         if self._guard is None:
-            raise ServerError("this server is not running")
+            raise EmbeddedServerError("this server is not running")
         return self._guard.wait()
 
     def _launch(self) -> None:
         wheel = find_wheel()
-        self._scratch = Path(tempfile.mkdtemp(prefix="lipsync-server-"))
+        self._scratch = scratch_folder()
         backends = self._scratch / "backends"
         wheel.assemble_backends(backends)
+        try:
+            repository = linked_repository(self._scratch, self.repository, self._models)
+        except ValueError as e:
+            raise EmbeddedServerError(f"{self.repository}: {e}") from None
         if self._log_file is None:
             self._log_file = self._scratch / "tritonserver.log"
         self._ports = free_ports(self._host, self._wanted_ports)
-        shm_prefix = f"lipsync_{uuid.uuid4().hex[:12]}_"
-        http, grpc, metrics = self._ports
-        command = [
-            str(wheel.binary),
-            f"--model-repository={self.repository}",
-            f"--backend-directory={backends}",
-            f"--backend-config=python,shm-region-prefix-name={shm_prefix}",
-            f"--http-address={self._host}", f"--http-port={http}",
-            f"--grpc-address={self._host}", f"--grpc-port={grpc}",
-            f"--metrics-address={self._host}", f"--metrics-port={metrics}",
-            "--disable-auto-complete-config",
-            f"--exit-timeout-secs={int(STOP_TIMEOUT_S) - 5}",
-            *self._control_args(),
-            *([f"--model-config-name={self._profile}"] if self._profile is not None else []),
-            *self._extra_args,
-        ]  # fmt: skip
+        launch = Launch(
+            wheel.binary, repository, backends, self._host, self._ports, self._profile,
+            self.admin_key, self._extra_args, int(STOP_TIMEOUT_S) - 5,
+        )  # fmt: skip
+        self._server_id = launch.server_id
         guard = [sys.executable, "-I", "-S", str(Path(__file__).with_name("_guard.py"))]
         with self._log_file.open("ab") as log:
             self._log_begin = log.tell()
             self._guard = subprocess.Popen(
-                [*guard, shm_prefix, str(STOP_TIMEOUT_S), *command],
+                [*guard, launch.shm_prefix, str(STOP_TIMEOUT_S), *launch.command()],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
-                env=environment_of_server(wheel.libraries) | {CPU_ENGINE: self._cpu_engine},
+                env=environment_of_server(wheel.libraries, self._scratch),
                 start_new_session=True,
             )
         self._started = time.monotonic()
 
-    def _control_args(self) -> list[str]:
-        if self._models is None:
-            return []
-        return ["--model-control-mode=explicit", *(f"--load-model={name}" for name in self._models)]
-
     def _wait_ready(self, deadline: float) -> None:
-        """Ask each model, not only the server: its own word stays "ready" with a dead Python stub."""
-        waiting: list[str] | None = None
-        while time.monotonic() < deadline:
-            if self._guard is not None and (code := self._guard.poll()) is not None:
-                raise self._start_error("it ended", code)
-            if waiting is None and self._get("/v2/health/ready"):
-                waiting = self._loaded()
-            if waiting is not None:
-                waiting = [name for name in waiting if not self._get(f"/v2/models/{name}/ready")]
-                if not waiting:
-                    return
-            time.sleep(_POLL_S)
-        what = "the server" if waiting is None else "models " + ", ".join(waiting)
-        raise self._start_error(f"{what} not ready in {self._startup_timeout_s:.0f} s", None)
-
-    def _loaded(self) -> list[str]:
-        """Models that were loaded; those asked for where the index is behind a key."""
-        request = urllib.request.Request(f"{self.http_url}/v2/repository/index", b"{}")
         try:
-            with urllib.request.urlopen(request, timeout=5) as answer:
-                index = json.load(answer)
-        except urllib.error.HTTPError:
-            return self._models or [p.parent.name for p in self.repository.glob("*/config.pbtxt")]
-        return [entry["name"] for entry in index if entry.get("state") == "READY"]
+            models = self._expected_models()
+            wait_ready(
+                self.http_url, self._server_id, models, deadline, lambda: self.poll() is not None
+            )
+        except NotReady as e:
+            raise self._start_error(str(e), self.poll()) from None
 
-    def _get(self, path: str) -> bool:
-        try:
-            with urllib.request.urlopen(self.http_url + path, timeout=5) as answer:
-                return bool(answer.status == 200)
-        except (urllib.error.URLError, OSError):
-            return False
+    def _expected_models(self) -> list[str]:
+        """Return the models to wait for: none where the caller's arguments control what is loaded."""
+        if any(
+            argument.startswith("--model-control-mode=explicit") for argument in self._extra_args
+        ):
+            return [a.split("=", 1)[1] for a in self._extra_args if a.startswith("--load-model=")]
+        return loaded_models(self.repository, self._models)
 
     def _start_error(self, reason: str, code: int | None) -> ServerStartError:
         if _NO_GPU in self.log_tail():

@@ -1,4 +1,4 @@
-"""The accelerator that a model's config, or the server's owner, asks for on a CPU.
+"""The accelerator that a model's config asks for on a CPU.
 
 optimization { execution_accelerators { cpu_execution_accelerator [ {
   name: "openvino"
@@ -10,12 +10,10 @@ optimization { execution_accelerators { cpu_execution_accelerator [ {
 from __future__ import annotations
 
 import importlib.util
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ._server import CPU_ENGINE
 from .config_error import ConfigError
 
 PRECISIONS = ("f32", "bf16")
@@ -25,7 +23,7 @@ _CPU_INFO = Path("/proc/cpuinfo")
 
 @dataclass(frozen=True)
 class OpenVino:
-    """How OpenVINO is to run a model.
+    """Settings of OpenVINO for one model.
 
     Attributes:
         precision: of the arithmetic, "f32" or "bf16".
@@ -37,7 +35,7 @@ class OpenVino:
 
 
 def wanted_openvino(optimization: dict[str, Any]) -> OpenVino | None:
-    """OpenVINO's settings, or None where nobody asked for it.
+    """Return OpenVINO's settings, or None where the config does not ask for it.
 
     A config that names it fails to load without it, as it would on the native backend.
 
@@ -51,12 +49,9 @@ def wanted_openvino(optimization: dict[str, Any]) -> OpenVino | None:
         raise ConfigError(
             f"expected at most one cpu_execution_accelerator, got {len(accelerators)}"
         )
-    if accelerators:
-        settings = _settings(accelerators[0])
-    elif os.environ.get(CPU_ENGINE) == "openvino":
-        settings = OpenVino()
-    else:
+    if not accelerators:
         return None
+    settings = _settings(accelerators[0])
     if importlib.util.find_spec("openvino") is None:
         raise ConfigError("OpenVINO is asked for, but not installed: pip install openvino")
     if settings.precision == "bf16" and not cpu_has_bf16():
@@ -67,7 +62,7 @@ def wanted_openvino(optimization: dict[str, Any]) -> OpenVino | None:
 
 
 def cpu_has_bf16() -> bool:
-    """Whether the processor multiplies bf16. OpenVINO would imitate it on others, slower than f32."""
+    """Return whether the processor multiplies bf16. OpenVINO would imitate it on others, slower than f32."""
     for line in _CPU_INFO.read_text().splitlines():
         if line.startswith("flags"):
             return not _BF16_FLAGS.isdisjoint(line.split())

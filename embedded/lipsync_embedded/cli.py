@@ -10,7 +10,9 @@ from types import FrameType
 import click
 
 from ._engines import engines_line, idle_gpu_advice
-from ._server import Server, ServerError
+from ._errors import EmbeddedServerError
+from ._host import address_of, is_loopback
+from ._server import Server
 from ._wheel import WheelError
 
 DEFAULT_REPOSITORY = Path("model_repository")
@@ -35,16 +37,13 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
     multiple=True,
     help="Load only this model (with what it needs); may repeat.",
 )
-@click.option("--host", default="127.0.0.1", help="Address to listen on.")
+@click.option("--host", default="127.0.0.1", help="Name or address to listen on.")
+@click.option(
+    "--insecure", is_flag=True, help="Listen beyond this machine, where Triton lets everybody in."
+)
 @click.option("--http-port", default=8000, help="0 picks a free port.")
 @click.option("--grpc-port", default=8001, help="0 picks a free port.")
 @click.option("--metrics-port", default=8002, help="0 picks a free port.")
-@click.option(
-    "--cpu-engine",
-    type=click.Choice(["onnxruntime", "openvino"]),
-    default="onnxruntime",
-    help="What runs ONNX models on a CPU.",
-)
 @click.option(
     "--profile",
     envvar="LIPSYNC_PROFILE",
@@ -61,10 +60,10 @@ def main(
     repository: Path,
     models: tuple[str, ...],
     host: str,
+    insecure: bool,
     http_port: int,
     grpc_port: int,
     metrics_port: int,
-    cpu_engine: str,
     profile: str | None,
     startup_timeout: float,
     log_file: Path | None,
@@ -74,6 +73,14 @@ def main(
 
     Arguments after -- go to tritonserver as they are.
     """
+    try:
+        if not is_loopback(address_of(host)) and not insecure:
+            raise click.UsageError(
+                f"--host {host} lets every machine of the network call this server: Triton asks no caller for"
+                " a token. Put the gateway of docker/ in front of it, or give --insecure to let everybody in."
+            )
+    except EmbeddedServerError as e:
+        raise click.UsageError(str(e)) from None
     server = Server(
         repository,
         models=models or None,
@@ -81,7 +88,6 @@ def main(
         http_port=http_port,
         grpc_port=grpc_port,
         metrics_port=metrics_port,
-        cpu_engine=cpu_engine,
         profile=profile,
         startup_timeout_s=startup_timeout,
         log_file=log_file,
@@ -104,6 +110,6 @@ def main(
             sys.exit(1)
     except _Stopped:
         click.echo("stopped", err=True)
-    except (ServerError, WheelError) as e:
+    except (EmbeddedServerError, WheelError) as e:
         click.echo(f"lipsync-server: {e}", err=True)
         sys.exit(1)

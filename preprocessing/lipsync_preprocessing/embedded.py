@@ -28,12 +28,12 @@ _VOWELS = (
 def embedded_server() -> tuple[type[Server], type[Exception]]:
     """Return the class of the embedded server and its error; raise ModelControlError without them."""
     try:
-        from lipsync_embedded import Server, ServerError
+        from lipsync_embedded import EmbeddedServerError, Server
     except ImportError as error:
         raise ModelControlError(
             "this needs the embedded server: pip install 'lipsync-triton[embedded]'"
         ) from error
-    return Server, ServerError
+    return Server, EmbeddedServerError
 
 
 def speech(rate: int, seconds: float) -> npt.NDArray[np.float32]:

@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
-from lipsync_embedded import Server, ServerError, ServerStartError
+from lipsync_embedded import EmbeddedServerError, Server, ServerStartError
 from lipsync_embedded._profiles import loaded_models
 from lipsync_preprocessing.avatar import add_avatar, prune_versions, update_generator
 from lipsync_preprocessing.cli import main
@@ -247,7 +247,7 @@ def test_a_profile_that_no_loaded_model_has(anna: Path) -> None:
     assert "no model has the profile 'openvino-f32'; there is: cuda (" in failed.stderr
     assert "anna_generator" in failed.stderr
     with (
-        pytest.raises(ServerError, match="there is: none"),
+        pytest.raises(EmbeddedServerError, match="there is: none"),
         Server(anna, models=["audio_window"], profile="cuda"),
     ):
         pass

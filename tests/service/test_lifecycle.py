@@ -16,7 +16,7 @@ import numpy as np
 import psutil
 import pytest
 
-from lipsync_embedded import Server, ServerError, ServerStartError
+from lipsync_embedded import EmbeddedServerError, Server, ServerStartError
 from lipsync_embedded._host import free_ports
 from support.triton_calls import Triton, shared_memory
 
@@ -63,7 +63,7 @@ def test_it_stops_without_a_trace_and_may_be_started_again(one_model: Path) -> N
             segments = shared_memory(pids)
             assert segments
             assert server.poll() is None
-            with pytest.raises(ServerError, match="running already"):
+            with pytest.raises(EmbeddedServerError, match="running already"):
                 server.start()
         assert not [pid for pid in pids if alive(pid)]
         assert not [segment for segment in segments if segment.exists()]
@@ -216,7 +216,7 @@ def test_a_startup_that_takes_too_long_ends(one_model: Path) -> None:
 
 
 def test_a_repository_that_is_not_there() -> None:
-    with pytest.raises(ServerError, match="is not a directory"):
+    with pytest.raises(EmbeddedServerError, match="is not a directory"):
         Server("/nowhere").start()
 
 

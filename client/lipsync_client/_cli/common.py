@@ -146,7 +146,7 @@ def server(
         yield connection
         return
     try:
-        from lipsync_embedded import Server, ServerError, WheelError
+        from lipsync_embedded import EmbeddedServerError, Server, WheelError
     except ImportError as e:
         raise LipSyncError(
             "no --url was given, and the embedded server is not installed:"
@@ -163,7 +163,7 @@ def server(
     try:
         with Server(repository, models=None if avatar is None else [avatar]) as server:
             yield Connection(server.grpc_url, None, None)
-    except (ServerError, WheelError) as e:
+    except (EmbeddedServerError, WheelError) as e:
         raise LipSyncError(str(e)) from e
 
 
