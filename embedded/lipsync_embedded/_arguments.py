@@ -92,7 +92,7 @@ def linked_repository(scratch: Path, repository: Path, models: Sequence[str] | N
     """Return a link to a repository, or to some of its models with what their ensembles need.
 
     tritonserver passes a model's path to its Python processes in a shell command, which a space would part;
-    and loading some models alone would otherwise take its explicit control mode, which lets callers load more.
+    and to load some models alone it would need its explicit control mode, which lets callers load more.
 
     Raises:
         ValueError: a model that the repository lacks.

@@ -53,7 +53,8 @@ def scratch_folder() -> Path:
         except OSError as e:
             reason = f"{folder}: {e.strerror or e}"
     raise EmbeddedServerError(
-        f"no temporary folder for the server in {', '.join(candidates)} ({reason}): free some space, or set TMPDIR"
+        f"no temporary folder for the server in {', '.join(candidates)} ({reason}):"
+        " free some space, or set TMPDIR"
     )
 
 
@@ -73,7 +74,7 @@ def free_ports(host: str, wanted: tuple[int, int, int]) -> tuple[int, int, int]:
 
 
 def environment_of_server(libraries: list[Path], scratch: Path) -> dict[str, str]:
-    """Return the environment of tritonserver and its stubs: this interpreter first on PATH, with its packages."""
+    """Return the environment of tritonserver and its stubs, with this interpreter first on PATH."""
     environment = dict(os.environ)
     inherited = environment.get("LD_LIBRARY_PATH", "")
     # CUDA, cuDNN and TensorRT where they came as wheels: ONNX Runtime in a stub finds them by this.

@@ -19,7 +19,7 @@ class NotReady(Exception):
 
 
 def wait_ready(
-    url: str, server_id: str, models: Sequence[str], deadline: float, ended: Callable[[], bool]
+    url: str, server_id: str, models: Sequence[str], timeout_s: float, ended: Callable[[], bool]
 ) -> None:
     """Wait until each model is ready; the server's own word stays "ready" with a dead Python process.
 
@@ -27,12 +27,13 @@ def wait_ready(
         url: of the server's HTTP interface.
         server_id: of the server; another one at this address is not taken for it.
         models: those that were to be loaded.
-        deadline: in monotonic time.
+        timeout_s: longest wait.
         ended: returns whether the server's process has ended.
 
     Raises:
-        NotReady: the server ended, another one has its port, or the deadline passed.
+        NotReady: the server ended, another one has its port, or the time is over.
     """
+    deadline = time.monotonic() + timeout_s
     waiting: list[str] | None = None
     stranger = False
     while time.monotonic() < deadline:
@@ -51,7 +52,7 @@ def wait_ready(
     if stranger:
         raise NotReady(f"another server answers at {url}")
     late = "the server" if waiting is None else "models " + ", ".join(waiting)
-    raise NotReady(f"{late} not ready in time")
+    raise NotReady(f"{late} not ready in {timeout_s:g} s")
 
 
 def _json(url: str) -> dict[str, Any] | None:

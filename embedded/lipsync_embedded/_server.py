@@ -43,8 +43,8 @@ class Server:
         extra_args: further arguments of tritonserver.
 
     Attributes:
-        admin_key: value of the header `admin-key` (HTTP) or `triton-grpc-protocol-admin-key` (gRPC) that opens
-            the administrative interfaces.
+        admin_key: key of the administrative interfaces: the header `admin-key` (HTTP) or
+            `triton-grpc-protocol-admin-key` (gRPC).
 
     Raises (on start):
         EmbeddedServerError: the repository is no directory, or lacks a model or the profile.
@@ -142,12 +142,11 @@ class Server:
                 check_profile(self.repository, self._models, self._profile)
             except ValueError as e:
                 raise EmbeddedServerError(f"{self.repository}: {e}") from None
-        deadline = time.monotonic() + self._startup_timeout_s
         try:
             for attempt in range(1, _BIND_ATTEMPTS + 1):
                 try:
                     self._launch()
-                    self._wait_ready(deadline)
+                    self._wait_ready()
                     return
                 except ServerStartError as e:
                     # Between our choice of a free port and tritonserver's bind another may take it.
@@ -211,14 +210,17 @@ class Server:
             )
         self._started = time.monotonic()
 
-    def _wait_ready(self, deadline: float) -> None:
+    def _wait_ready(self) -> None:
         try:
             models = self._expected_models()
             wait_ready(
-                self.http_url, self._server_id, models, deadline, lambda: self.poll() is not None
+                self.http_url, self._server_id, models, self._startup_timeout_s, self._has_ended
             )
         except NotReady as e:
             raise self._start_error(str(e), self.poll()) from None
+
+    def _has_ended(self) -> bool:
+        return self.poll() is not None
 
     def _expected_models(self) -> list[str]:
         """Return the models to wait for: none where the caller's arguments control what is loaded."""

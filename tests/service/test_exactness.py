@@ -17,6 +17,8 @@ from lipsync_benchmarks import random_weights
 from lipsync_embedded import Server
 from lipsync_preprocessing import networks
 from lipsync_preprocessing.avatar import add_avatar
+from lipsync_preprocessing.profiles.files import write_profile
+from lipsync_preprocessing.profiles.settings import OPENVINO_F32, ProfileSettings
 from support import oracle
 from support.decoded_frames import assert_same_frames, nal_types, psnr
 from support.toy_avatars import ROOT, ToyAvatar
@@ -182,8 +184,9 @@ def test_the_true_size(tmp_path: Path, toy_avatars: dict[str, ToyAvatar]) -> Non
     add_avatar(repository, "full", dataset, generator, encoder)
     wave = speech(1.0)
     expected = oracle.Oracle(dataset, generator, encoder).render(wave)
-    for engine, words in (("onnxruntime", "ONNX Runtime"), ("openvino", "OpenVINO")):
-        log = tmp_path / f"{engine}.log"
-        with Server(repository, models=["full"], cpu_engine=engine, log_file=log) as server:
+    write_profile(repository, "full", OPENVINO_F32, ProfileSettings())
+    for profile, words in ((None, "ONNX Runtime"), (OPENVINO_F32, "OpenVINO")):
+        log = tmp_path / f"{profile}.log"
+        with Server(repository, models=["full"], profile=profile, log_file=log) as server:
             assert_same_frames(Triton(server, "grpc").frames("full", wave), expected)
         assert f"full_generator: {words}" in log.read_text()
