@@ -33,6 +33,7 @@ class Launch:
         backends: the backend directory.
         host, ports: address to listen on; the ports of HTTP, gRPC and metrics.
         profile: name of the overlays to load, or None.
+        load: models to load under explicit model control; None without model control.
         admin_key: key of the administrative interfaces.
         extra_args: of the caller.
         server_id: what the server answers to /v2; tells it from another server at the same port.
@@ -45,6 +46,7 @@ class Launch:
     host: str
     ports: tuple[int, int, int]
     profile: str | None
+    load: Sequence[str] | None
     admin_key: str
     extra_args: Sequence[str]
     exit_timeout_s: int
@@ -71,18 +73,24 @@ class Launch:
             "--disable-auto-complete-config",
             f"--exit-timeout-secs={self.exit_timeout_s}",
             *([f"--model-config-name={self.profile}"] if self.profile is not None else []),
-            *restrictions(self.admin_key, self.extra_args),
+            *self._model_control(),
+            *restrictions(self.admin_key, self.load is not None, self.extra_args),
             *self.extra_args,
         ]  # fmt: skip
 
+    def _model_control(self) -> list[str]:
+        if self.load is None:
+            return ["--model-control-mode=none"]
+        return ["--model-control-mode=explicit", *(f"--load-model={name}" for name in self.load)]
 
-def restrictions(admin_key: str, extra_args: Sequence[str]) -> list[str]:
+
+def restrictions(admin_key: str, model_control: bool, extra_args: Sequence[str]) -> list[str]:
     """Return the arguments that put the administrative interfaces behind a key.
 
     What `extra_args` restrict themselves is left to them: tritonserver refuses to restrict one twice.
     """
     own = " ".join(extra_args)
-    closed = [*_ADMINISTRATION, *([_MODEL_REPOSITORY] if "--model-control-mode" in own else [])]
+    closed = [*_ADMINISTRATION, *([_MODEL_REPOSITORY] if model_control else [])]
     free = {name for option in _RESTRICTING if option in own for name in closed if name in own}
     wanted = ",".join(name for name in closed if name not in free)
     return [f"{option}={wanted}:{ADMIN_KEY_NAME}={admin_key}" for option in _RESTRICTING if wanted]

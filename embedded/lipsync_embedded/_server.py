@@ -28,8 +28,8 @@ _NO_GPU = "has kind KIND_GPU but no GPUs are available"
 class Server:
     """A tritonserver on this machine, for the length of a `with` block.
 
-    Its administrative interfaces (shared memory, trace and log settings, and model control where `extra_args`
-    switch it on) need a key, which is made anew for each server.
+    Its administrative interfaces (shared memory, trace and log settings, model control) need a key.
+
 
     Args:
         repository: Triton model repository.
@@ -39,6 +39,8 @@ class Server:
         startup_timeout_s: longest wait for every model to be ready.
         profile: load the config `configs/PROFILE.pbtxt` of models that have one (`lipsync-avatar tune` writes
             them), and the usual config of the others.
+        model_control: let callers with the key load and unload models of the repository.
+        admin_key: the key; a new one by default.
         log_file: file for tritonserver's log; by default it is deleted with the server.
         extra_args: further arguments of tritonserver.
 
@@ -63,6 +65,8 @@ class Server:
         metrics_port: int = 0,
         startup_timeout_s: float = 120.0,
         profile: str | None = None,
+        model_control: bool = False,
+        admin_key: str | None = None,
         log_file: str | os.PathLike[str] | None = None,
         extra_args: Sequence[str] = (),
     ) -> None:
@@ -72,7 +76,8 @@ class Server:
         self._wanted_ports = (http_port, grpc_port, metrics_port)
         self._ports = self._wanted_ports
         self._startup_timeout_s = startup_timeout_s
-        self.admin_key = new_key()
+        self._model_control = model_control
+        self.admin_key = admin_key or new_key()
         self._profile = profile
         self._log_file = Path(log_file) if log_file else None
         self._log_begin = 0  # bytes: a log that is kept holds earlier runs
@@ -186,7 +191,9 @@ class Server:
         backends = self._scratch / "backends"
         wheel.assemble_backends(backends)
         try:
-            repository = linked_repository(self._scratch, self.repository, self._models)
+            repository = linked_repository(
+                self._scratch, self.repository, None if self._model_control else self._models
+            )
         except ValueError as e:
             raise EmbeddedServerError(f"{self.repository}: {e}") from None
         if self._log_file is None:
@@ -194,7 +201,8 @@ class Server:
         self._ports = free_ports(self._host, self._wanted_ports)
         launch = Launch(
             wheel.binary, repository, backends, self._host, self._ports, self._profile,
-            self.admin_key, self._extra_args, int(STOP_TIMEOUT_S) - 5,
+            (self._models or ["*"]) if self._model_control else None, self.admin_key,
+            self._extra_args, int(STOP_TIMEOUT_S) - 5,
         )  # fmt: skip
         self._server_id = launch.server_id
         guard = [sys.executable, "-I", "-S", str(Path(__file__).with_name("_guard.py"))]
@@ -212,7 +220,7 @@ class Server:
 
     def _wait_ready(self) -> None:
         try:
-            models = self._expected_models()
+            models = loaded_models(self.repository, self._models)
             wait_ready(
                 self.http_url, self._server_id, models, self._startup_timeout_s, self._has_ended
             )
@@ -221,14 +229,6 @@ class Server:
 
     def _has_ended(self) -> bool:
         return self.poll() is not None
-
-    def _expected_models(self) -> list[str]:
-        """Return the models to wait for: none where the caller's arguments control what is loaded."""
-        if any(
-            argument.startswith("--model-control-mode=explicit") for argument in self._extra_args
-        ):
-            return [a.split("=", 1)[1] for a in self._extra_args if a.startswith("--load-model=")]
-        return loaded_models(self.repository, self._models)
 
     def _start_error(self, reason: str, code: int | None) -> ServerStartError:
         if _NO_GPU in self.log_tail():

@@ -49,6 +49,16 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
     envvar="LIPSYNC_PROFILE",
     help="Run models that have this execution profile with it (lipsync-avatar tune makes them).",
 )
+@click.option(
+    "--model-control",
+    is_flag=True,
+    help="Let callers who have the key load and unload avatars (lipsync-avatar add --load).",
+)
+@click.option(
+    "--admin-key-file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="File with the key of model control; without it a new key is printed.",
+)
 @click.option("--startup-timeout", default=120.0, help="Seconds to wait for every model.")
 @click.option(
     "--log-file",
@@ -65,6 +75,8 @@ def main(
     grpc_port: int,
     metrics_port: int,
     profile: str | None,
+    model_control: bool,
+    admin_key_file: Path | None,
     startup_timeout: float,
     log_file: Path | None,
     extra: tuple[str, ...],
@@ -89,6 +101,8 @@ def main(
         grpc_port=grpc_port,
         metrics_port=metrics_port,
         profile=profile,
+        model_control=model_control,
+        admin_key=admin_key_file.read_text().strip() if admin_key_file else None,
         startup_timeout_s=startup_timeout,
         log_file=log_file,
         extra_args=extra,
@@ -98,6 +112,8 @@ def main(
     try:
         with server:
             click.echo(f"ready: {server.grpc_url}  {server.http_url}  metrics {server.metrics_url}")
+            if model_control and admin_key_file is None:
+                click.echo(f"admin key: {server.admin_key}", err=True)
             engines = server.engines()
             click.echo(f"engines: {engines_line(engines)}", err=True)
             if profile is None and (advice := idle_gpu_advice(engines)):

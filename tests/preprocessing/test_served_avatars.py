@@ -23,10 +23,7 @@ from support.toy_datasets import HEIGHT, WIDTH
 
 SHAPE = (4, HEIGHT, WIDTH, 3)  # of the shortest clip, by the contract
 KEY = "correct-horse"
-BEHIND_A_KEY = [
-    f"--{option}=model-repository:admin-key={KEY}"
-    for option in ("grpc-restricted-protocol", "http-restricted-api")
-]
+WITH_KEY = ("--admin-key", KEY)
 
 
 class Caller(threading.Thread):
@@ -79,14 +76,8 @@ def add_arguments(
 
 @pytest.fixture
 def served(servers: ServerPool, anna: Path) -> Server:
-    """A server in explicit model control."""
-    return servers.get(anna, models=["anna"])
-
-
-@pytest.fixture
-def behind_a_key(servers: ServerPool, anna: Path) -> Server:
-    """The same with its model control behind a key."""
-    return servers.get(anna, models=["anna"], extra_args=BEHIND_A_KEY)
+    """A server with model control, behind a key."""
+    return servers.get(anna, models=["anna"], model_control=True, admin_key=KEY)
 
 
 def cli(*arguments: str, expect: int = 0) -> str:
@@ -108,13 +99,13 @@ def test_avatars_come_go_and_switch_while_others_render(
     try:
         callers[0].wait_for_answers(3)
         for url in (served.grpc_url, served.http_url):
-            cli("add", "berta", *add_arguments, "--raw", "--load", "--url", url)
+            cli("add", "berta", *add_arguments, "--raw", "--load", "--url", url, *WITH_KEY)
             assert berta.render().shape == SHAPE
-            cli("remove", "berta", "--repository", str(anna), "--unload", "--url", url)
+            cli("remove", "berta", "--repository", str(anna), "--unload", "--url", url, *WITH_KEY)
             with pytest.raises(Exception, match="berta"):
                 berta.render()
         assert [len(c.answers) for c in callers] == [1, 1]
-        at = ["--repository", str(anna), "--load", "--url", served.grpc_url]
+        at = ["--repository", str(anna), "--load", "--url", served.grpc_url, *WITH_KEY]
         cli("update", "anna", "--generator", str(other_generator_file), *at)
         callers[0].wait_for_answers(6)  # those in flight at the switch may be the old version's
         assert [len(c.answers) for c in callers] == [2, 2]
@@ -132,10 +123,8 @@ def test_avatars_come_go_and_switch_while_others_render(
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
-def test_the_admin_key(
-    behind_a_key: Server, add_arguments: list[str], anna: Path, protocol: str
-) -> None:
-    url = behind_a_key.grpc_url if protocol == "grpc" else behind_a_key.http_url
+def test_the_admin_key(served: Server, add_arguments: list[str], anna: Path, protocol: str) -> None:
+    url = served.grpc_url if protocol == "grpc" else served.http_url
     load = [*add_arguments, "--load", "--url", url]
     assert "expected an admin key" in cli("add", "berta", *load, expect=1)
     wrong = cli("add", "berta", *load, "--admin-key", "wrong", expect=1)
@@ -143,7 +132,7 @@ def test_the_admin_key(
     assert not (anna / "berta").exists()
     cli("add", "berta", *load, "--admin-key", KEY)
     cli("update", "berta", *load[-5:], "--admin-key", f"admin-key={KEY}")
-    assert Caller(behind_a_key.grpc_url, "berta").render().shape == SHAPE
+    assert Caller(served.grpc_url, "berta").render().shape == SHAPE
     at = ["--repository", str(anna), "--unload", "--url", url]
     cli("remove", "berta", *at, "--admin-key", KEY)
 
@@ -153,7 +142,7 @@ def test_a_model_that_does_not_load_says_why(
 ) -> None:
     update_generator(anna, "anna", other_generator_file)
     (anna / "anna_generator" / "2" / "model.onnx").write_bytes(b"text")
-    at = ["--repository", str(anna), "--load", "--url", served.grpc_url]
+    at = ["--repository", str(anna), "--load", "--url", served.grpc_url, *WITH_KEY]
     assert "cannot load anna" in cli("update", "anna", *at, expect=1)
     # The version that works goes on serving.
     assert Caller(served.grpc_url, "anna").render().shape == SHAPE
