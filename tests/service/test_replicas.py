@@ -181,7 +181,7 @@ def test_resume_asks_only_for_what_is_missing(server: Server, clip: Path, tmp_pa
             client.render_to_file(
                 clip, out, "toy", RenderOptions(chunk=8), resume=True, progress=stop
             )
-        kept = list((tmp_path / ".out.mp4.chunks").glob("*.npz"))
+        kept = list((tmp_path / ".out.mp4.chunks").glob("*.response"))
         assert len(kept) >= 6
         assert not out.exists()
         before = frames_made(server, "toy_generator")

@@ -109,25 +109,23 @@ async def render_to_file(
     encoder_options = {} if spec.server_output == "FRAMES" else options.encoder_options
     request_options = replace(options, output=spec.server_output, encoder_options=encoder_options)
     cache = ResponseCache(backend, _chunk_folder(path)) if resume else None
-    with (
-        cache or nullcontext(),
-        open_output(audio, path, output_format, options, force=force) as output,
-    ):
-        estimate = output.source.estimated_samples
-        expected = None if estimate is None else protocol.frame_count(estimate)
-        clip = ClipWindow(output.source.blocks())
-        chunks = render(cache or backend, avatar, clip, request_options)
-        async with aclosing(chunks):
-            async for chunk in chunks:
-                first = first or time.monotonic() - begun
-                await output.write(chunk.frames)
-                done += len(chunk.frames)
-                if progress is not None:
-                    progress(done, expected)
-        await output.close()
-        warnings = tuple(output.source.warnings)
-    if cache is not None:
-        cache.remove()
+    with cache or nullcontext():
+        with open_output(audio, path, output_format, options, force=force) as output:
+            estimate = output.source.estimated_samples
+            expected = None if estimate is None else protocol.frame_count(estimate)
+            clip = ClipWindow(output.source.blocks())
+            chunks = render(cache or backend, avatar, clip, request_options)
+            async with aclosing(chunks):
+                async for chunk in chunks:
+                    first = first or time.monotonic() - begun
+                    await output.write(chunk.frames)
+                    done += len(chunk.frames)
+                    if progress is not None:
+                        progress(done, expected)
+            await output.close()
+            warnings = tuple(output.source.warnings)
+        if cache is not None:
+            cache.remove()
     return RenderSummary(path, done, time.monotonic() - begun, first, warnings)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import io
 import os
-import zipfile
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +17,8 @@ from .replicas import Replicas
 from .request import Request, Tensor
 
 _LOCK = "lock"
-_DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+_SUFFIX = ".response"
+_DIGEST_BYTES = 32
 
 
 class ResponseCache:
@@ -54,14 +55,9 @@ class ResponseCache:
             ServerError: of the backend.
             OutputError: the response cannot be written.
         """
-        path = self._directory / f"{_digest(request)}.npz"
-        try:
-            response = _read(path)
-        except FileNotFoundError:
-            pass
-        except _DAMAGED:
-            path.unlink(missing_ok=True)
-        else:
+        path = self._directory / f"{_digest(request)}{_SUFFIX}"
+        response = _read(path)
+        if response is not None:
             self.found += 1
             return response
         response = await self._backend.infer(request, timeout_s)
@@ -82,7 +78,7 @@ class ResponseCache:
 
     def remove(self) -> None:
         """Delete the responses, and the directory if it holds nothing else: the result is complete."""
-        for pattern in ("*.npz", "*.part", _LOCK):
+        for pattern in (f"*{_SUFFIX}", "*.part", _LOCK):
             for path in self._directory.glob(pattern):
                 path.unlink(missing_ok=True)
         with suppress(OSError):
@@ -122,15 +118,19 @@ def _digest(request: Request) -> str:
 
 
 def _write(path: Path, response: Tensor) -> None:
+    """Write a file that begins with the SHA-256 of the rest."""
     arrays = {"frames": response}
     if response.dtype == object:  # encoded frames, as bytes
         units = [bytes(unit) for unit in response.ravel()]
         sizes = np.array([len(unit) for unit in units], np.int64).reshape(response.shape)
         arrays = {"sizes": sizes, "data": np.frombuffer(b"".join(units), np.uint8)}
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
     part = path.with_suffix(".part")
     try:
         with part.open("wb") as file:
-            np.savez(file, **arrays)
+            file.write(hashlib.sha256(buffer.getbuffer()).digest())
+            file.write(buffer.getbuffer())
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
@@ -138,15 +138,20 @@ def _write(path: Path, response: Tensor) -> None:
         raise OutputError(f"{path} cannot be written: {e.strerror}") from e
 
 
-def _read(path: Path) -> Tensor:
-    with np.load(path) as arrays:  # a zip file: a checksum tells whether each array is whole
+def _read(path: Path) -> Tensor | None:
+    """Return the response in a file; None if there is none, or a damaged one."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    data = memoryview(content)[_DIGEST_BYTES:]
+    if hashlib.sha256(data).digest() != content[:_DIGEST_BYTES]:
+        return None
+    with np.load(io.BytesIO(data)) as arrays:
         if "frames" in arrays:
             return np.asarray(arrays["frames"])
-        sizes, data = arrays["sizes"], arrays["data"].tobytes()
-    ends = np.cumsum(sizes.ravel())
-    if len(data) != (int(ends[-1]) if len(ends) else 0):
-        raise ValueError(f"{path} does not hold what it should")
+        sizes, units = arrays["sizes"], arrays["data"].tobytes()
     response = np.empty(sizes.shape, object)
-    units = [data[end - size : end] for end, size in zip(ends, sizes.ravel(), strict=True)]
-    response.ravel()[:] = units
+    ends = zip(np.cumsum(sizes.ravel()), sizes.ravel(), strict=True)
+    response.ravel()[:] = [units[end - size : end] for end, size in ends]
     return response
