@@ -15,6 +15,7 @@ from .case import AVATAR
 from .job import Outcome
 
 Result = Literal["mp4", "jpg", "raw"]  # raw: frames received as arrays, and dropped
+TIMEOUT_S = 900.0  # for a request: a busy machine makes a slow row, not a failed one
 RESULTS: tuple[Result, ...] = ("mp4", "jpg", "raw")
 
 
@@ -94,4 +95,6 @@ class Clips:
         return summary.frames, summary.first_frame_s
 
     def _options(self, output: Literal["FRAMES"] | None = None) -> RenderOptions:
-        return RenderOptions(output=output, chunk=self.chunk, in_flight=self.in_flight)
+        return RenderOptions(
+            output=output, chunk=self.chunk, in_flight=self.in_flight, timeout_s=TIMEOUT_S
+        )
