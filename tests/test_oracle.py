@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+from numpy.typing import NDArray
 
 from support import oracle
 
@@ -139,7 +141,7 @@ def test_frames_of_a_clip(samples: int, frames: int) -> None:
     assert len(oracle.mel_windows(oracle.mel(np.zeros(samples)))) + 2 == frames
 
 
-def dataset(frame: np.ndarray, rect: tuple[int, int, int, int]) -> oracle.Dataset:
+def dataset(frame: NDArray[Any], rect: tuple[int, int, int, int]) -> oracle.Dataset:
     made = oracle.Dataset.__new__(oracle.Dataset)
     made.frames, made.rects, made.parsing = [frame], [rect], [None]
     return made

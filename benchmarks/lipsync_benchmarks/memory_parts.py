@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from google.protobuf.json_format import MessageToDict  # type: ignore[import-untyped]
+from google.protobuf.json_format import MessageToDict
 
 from lipsync_preprocessing.repository import COMPOSITOR, GENERATOR, Repository
 

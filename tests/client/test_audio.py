@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-import av
 import numpy as np
 import pytest
 import soundfile
+from numpy.typing import NDArray
 
 from lipsync_client import InputError
 from lipsync_client._audio import AudioFile, ClipWindow
 from support import oracle
-from support.audio_files import RATES, encode, voices, write_wav
+from support.audio_files import RATES, broken_files, encode, voices, write_wav
 
 
-def read(path: Path) -> np.ndarray:
+def read(path: Path) -> NDArray[Any]:
     source = AudioFile(path)
     try:
         return np.concatenate(list(source.blocks()))
@@ -62,21 +63,6 @@ def test_a_window_holds_only_what_is_needed(tmp_path: Path) -> None:
     clip.read_to(10**9)
     assert clip.total == len(whole)
     source.close()
-
-
-def broken_files(directory: Path) -> dict[str, Path]:
-    files = {name: directory / name for name in ("text.wav", "empty.wav", "silent.mp4", "none.wav")}
-    files["text.wav"].write_text("this is no audio\n" * 50)
-    files["empty.wav"].write_bytes(b"")
-    with av.open(str(files["silent.mp4"]), "w") as out:
-        stream = out.add_stream("libx264", rate=25)
-        stream.width = stream.height = 64
-        for _ in range(5):
-            out.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8))))
-        out.mux(stream.encode(None))
-    files["headers.wav"] = write_wav(directory / "headers.wav", 16000, 1, seconds=0)
-    files["directory"] = directory
-    return files
 
 
 @pytest.mark.parametrize(

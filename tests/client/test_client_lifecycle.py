@@ -103,7 +103,10 @@ def test_a_callback_cannot_call_its_client(url: str, clip: Path, tmp_path: Path)
         pytest.raises(InputError, match="callback of a client cannot call the same client"),
     ):
         client.render_to_file(
-            clip, tmp_path / "x.mp4", "toy", progress=lambda *_: client.avatars() and None
+            clip,
+            tmp_path / "x.mp4",
+            "toy",
+            progress=lambda *_: client.avatars() and None,  # type: ignore[arg-type]
         )
     assert list(tmp_path.iterdir()) == []
 

@@ -6,10 +6,12 @@ import random
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+from numpy.typing import NDArray
 
 from lipsync_client import InputError
 from lipsync_client._audio import AudioFile
@@ -30,7 +32,7 @@ def clip(folder: Path, suffix: str, rate: int = RATE, channels: int = 1) -> Path
     return encode(path, samples, rate, CODECS[suffix], container)
 
 
-def read(path: Path) -> tuple[np.ndarray, list[str]]:
+def read(path: Path) -> tuple[NDArray[Any], list[str]]:
     """Return the samples and the warnings."""
     source = AudioFile(path)
     try:
@@ -131,7 +133,7 @@ def test_rate_and_layout_may_change(
     assert_heard(samples, parts[1], len(parts[0]))
 
 
-def assert_heard(samples: np.ndarray, part: np.ndarray, start: int) -> None:
+def assert_heard(samples: NDArray[Any], part: NDArray[Any], start: int) -> None:
     """Assert that `part` is in `samples` from about `start` on, at its own speed."""
     begin = len(part) // 4
     wanted = part[begin : 3 * begin]

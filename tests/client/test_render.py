@@ -18,7 +18,6 @@ import cv2
 import numpy as np
 import psutil
 import pytest
-from test_audio import broken_files
 
 import lipsync_client
 from lipsync_client import (
@@ -30,7 +29,7 @@ from lipsync_client import (
 )
 from lipsync_embedded import Server
 from support import oracle as contract
-from support.audio_files import write_wav
+from support.audio_files import broken_files, write_wav
 from support.oracle import Oracle
 
 CLIENT = str(Path(sys.executable).with_name("lipsync-client"))
@@ -274,8 +273,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.parametrize("kind", ["mp4", "png"])
 def test_a_full_disk(server: Server, tmp_path: Path, small_disk: Path, kind: str) -> None:
     long = write_wav(tmp_path / "long.wav", 16000, 1, seconds=8)
-    video = ["-o", small_disk / "out.mp4", "--crf", "1"]
-    target = video if kind == "mp4" else ["--frames-dir", small_disk / "f"]
+    video = ["-o", str(small_disk / "out.mp4"), "--crf", "1"]
+    target = video if kind == "mp4" else ["--frames-dir", str(small_disk / "f")]
     done = run("render", long, *target, "--avatar", "wide", "--url", server.grpc_url)
     assert done.returncode == 1
     assert "No space left on device" in done.stderr

@@ -11,9 +11,11 @@ import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
+from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / p) for p in ("tests", "examples/demo", "examples/demo/training")]
@@ -52,7 +54,7 @@ def main() -> None:
         clip = corpus.clip(np.asarray(0.5 * said.samples / peak, np.float32), said.phonemes)
         soundfile.write(OUT / f"{name}.flac", clip.samples, 16_000, subtype="PCM_16")
 
-        def drawn(i: int, mouths: np.ndarray = clip.mouth) -> float:
+        def drawn(i: int, mouths: NDArray[Any] = clip.mouth) -> float:
             return opening(draw_face(pose_of(i), Mouth(*map(float, mouths[i]))))
 
         with ThreadPoolExecutor(2) as pool:

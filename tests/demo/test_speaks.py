@@ -13,6 +13,7 @@ import soundfile
 from draw import draw_face
 from motion import face_rect
 from mouth import Mouth
+from numpy.typing import NDArray
 
 from lipsync_client import LipSyncClient, RenderOptions
 from lipsync_embedded import Server
@@ -29,12 +30,12 @@ def demo(demo_server: Server) -> Iterator[LipSyncClient]:
         yield client
 
 
-def rendered(client: LipSyncClient, audio: Path) -> np.ndarray:
+def rendered(client: LipSyncClient, audio: Path) -> NDArray[Any]:
     chunks = list(client.render(audio, "demo", RenderOptions(output="FRAMES")))
     return np.concatenate([chunk.frames for chunk in chunks])
 
 
-def face(frame: np.ndarray, number: int) -> np.ndarray:
+def face(frame: NDArray[Any], number: int) -> NDArray[Any]:
     x1, y1, x2, y2 = face_rect(pose_of(number))
     return frame[y1:y2, x1:x2]
 
@@ -44,7 +45,7 @@ def truth_of(clip: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def spoken(demo: LipSyncClient) -> dict[str, np.ndarray]:
+def spoken(demo: LipSyncClient) -> dict[str, NDArray[Any]]:
     return {clip: rendered(demo, HELD_OUT / f"{clip}.flac") for clip in CLIPS}
 
 
@@ -57,7 +58,7 @@ def test_the_truth_is_the_drawing(clip: str) -> None:
 
 
 @pytest.mark.parametrize("clip", CLIPS)
-def test_the_mouth_opens_as_it_should_and_when(spoken: dict[str, np.ndarray], clip: str) -> None:
+def test_the_mouth_opens_as_it_should_and_when(spoken: dict[str, NDArray[Any]], clip: str) -> None:
     truth = np.array(truth_of(clip)["opening"])
     frames = spoken[clip]
     assert len(frames) == len(truth)
@@ -82,7 +83,7 @@ def test_silence_keeps_the_mouth_closed(demo: LipSyncClient, tmp_path: Path, lev
 
 
 @pytest.mark.parametrize("clip", CLIPS)
-def test_the_rim_shows_no_seam(spoken: dict[str, np.ndarray], clip: str) -> None:
+def test_the_rim_shows_no_seam(spoken: dict[str, NDArray[Any]], clip: str) -> None:
     """Steps across the patch's edge, against those of the frame it was pasted into."""
     worse = []
     for i in range(0, len(spoken[clip]), 5):  # drawing is slow
@@ -94,7 +95,7 @@ def test_the_rim_shows_no_seam(spoken: dict[str, np.ndarray], clip: str) -> None
     assert np.mean(worse) <= 1.5
 
 
-def _step(square: np.ndarray) -> float:
+def _step(square: NDArray[Any]) -> float:
     """Mean difference between the pixels to both sides of the patch's edge, 4/328 inside the square."""
     edge = round(4 / 328 * len(square))
     steps = []
@@ -104,7 +105,7 @@ def _step(square: np.ndarray) -> float:
     return float(np.mean(steps))
 
 
-def test_the_mouth_is_right_and_the_face_is_the_avatars(spoken: dict[str, np.ndarray]) -> None:
+def test_the_mouth_is_right_and_the_face_is_the_avatars(spoken: dict[str, NDArray[Any]]) -> None:
     """Against the drawing of the same moment: the eyes nearly exact, the mouth as well as it can."""
     truth = truth_of("woman")
     away, mouth = [], []

@@ -12,9 +12,11 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from support.callers import Caller
 from support.gateway import TOKENS, Gateway
@@ -34,7 +36,7 @@ class Load:
     """
 
     def __init__(
-        self, address: str, ca: Path, tensors: dict[str, np.ndarray], expected: np.ndarray
+        self, address: str, ca: Path, tensors: dict[str, NDArray[Any]], expected: NDArray[Any]
     ):
         self.responses = 0
         self.failures: Counter[str] = Counter()

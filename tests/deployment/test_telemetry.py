@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tritonclient.grpc
+from numpy.typing import NDArray
 from prometheus_client.parser import text_string_to_metric_families
 from tritonclient.utils import InferenceServerException
 
@@ -45,7 +46,7 @@ def logged(server: Server) -> list[dict[str, Any]]:
 
 
 def infer(
-    server: Server, protocol: str, request_id: str, tensors: dict[str, np.ndarray], **more: Any
+    server: Server, protocol: str, request_id: str, tensors: dict[str, NDArray[Any]], **more: Any
 ) -> Any:
     """Send one request for JPEGs of `toy`, with an id of its own."""
     triton = Triton(server, protocol)
@@ -113,7 +114,7 @@ def test_a_refusal_is_counted_and_logged(
     protocol: str,
     model: str,
     reason: str,
-    change: dict[str, np.ndarray],
+    change: dict[str, NDArray[Any]],
     parameters: dict[str, Any] | None,
 ) -> None:
     wave = speech(1.5, seed=7)

@@ -256,7 +256,7 @@ def test_a_bad_last_frame_changes_nothing(add: Any, repository: Path, raw_datase
 def test_a_disk_too_small_is_noticed_before(
     add: Any, repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usage = shutil._ntuple_diskusage(10**9, 10**9 - 10**6, 10**6)  # type: ignore[attr-defined]
+    usage = shutil._ntuple_diskusage(10**9, 10**9 - 10**6, 10**6)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     before = tree(repository)
     with pytest.raises(RepositoryError, match="of free disk for the import, got 0"):
@@ -283,7 +283,8 @@ def test_cut_off_between_renames_there_is_no_avatar(
     survivors: int, add: Any, repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed after so many renames: no ensemble yet, and remove clears the rest."""
-    rename, done = Path.rename, []
+    rename = Path.rename
+    done: list[Path] = []
 
     def rename_some(self: Path, target: Path) -> Path:
         if target.parent == repository:

@@ -102,8 +102,8 @@ def test_landmarks_of_other_detectors(
     assert dataset.rects == [rect_of(k) for k in range(COUNT)]
 
 
-def overwrite(name: str, data: bytes) -> Callable[[Path], None]:
-    return lambda d: (d / name).write_bytes(data) and None
+def overwrite(name: str, data: bytes) -> Callable[[Path], object]:
+    return lambda d: (d / name).write_bytes(data)
 
 
 def delete(name: str) -> Callable[[Path], None]:
@@ -118,9 +118,9 @@ def cut_in_half(name: str) -> Callable[[Path], None]:
     return damage
 
 
-def image(name: str, width: int, height: int) -> Callable[[Path], None]:
+def image(name: str, width: int, height: int) -> Callable[[Path], object]:
     black = np.zeros((height, width, 3), np.uint8)
-    return lambda d: cv2.imwrite(str(d / name), black) and None
+    return lambda d: cv2.imwrite(str(d / name), black)
 
 
 def landmarks(k: int, *args: Any, **kwargs: Any) -> Callable[[Path], None]:

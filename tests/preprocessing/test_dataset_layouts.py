@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from lipsync_preprocessing.dataset import DatasetOptions, read_dataset
 from lipsync_preprocessing.errors import DatasetError
@@ -29,7 +30,7 @@ RECTS = [rect_of(k) for k in range(COUNT)]
 def decoded(path: Path) -> list[Any]:
     """Return a video's frames as OpenCV gives them, which the reference uses."""
     capture = cv2.VideoCapture(str(path))
-    frames = []
+    frames: list[NDArray[np.uint8]] = []
     while True:
         found, frame = capture.read()
         if not found:
@@ -77,6 +78,8 @@ def test_landmarks_from_0_and_frames_from_1(tmp_path: Path) -> None:
     files = [directory / f"full_body_img/{k + 1}.jpg" for k in range(COUNT)]
     dataset = check(directory, [cv2.imread(str(f)) for f in files])
     for frame, mask in zip(dataset.read(), plain, strict=True):
+        assert frame.mask is not None
+        assert mask is not None
         np.testing.assert_array_equal(frame.mask, mask)
 
 

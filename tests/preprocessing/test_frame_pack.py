@@ -48,7 +48,9 @@ def test_the_compositor_reads_what_is_written(kind: str, tmp_path: Path) -> None
             kept = frame.mask != 0
             np.testing.assert_array_equal(patched[kept], crop[kept])
             assert (patched[~kept] != crop[~kept]).any()
-            np.testing.assert_array_equal(again[k].mask, frame.mask)
+            mask = again[k].mask
+            assert mask is not None
+            np.testing.assert_array_equal(mask, frame.mask)
 
 
 def video_dataset(directory: Path, count: int) -> Dataset:

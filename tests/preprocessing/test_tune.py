@@ -327,8 +327,8 @@ def test_psnr() -> None:
     from lipsync_preprocessing.profiles.measuring import psnr_db
 
     assert psnr_db(black, black) == float("inf")
-    assert psnr_db(black + 1, black) == pytest.approx(48.1308, abs=1e-3)  # 20 log10(255)
-    assert psnr_db(black, black + 255) == pytest.approx(0)
+    assert psnr_db(black + np.uint8(1), black) == pytest.approx(48.1308, abs=1e-3)  # 20 log10(255)
+    assert psnr_db(black, black + np.uint8(255)) == pytest.approx(0)
 
 
 def test_the_deployments_ask_for_profiles_there_are() -> None:

@@ -6,10 +6,12 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from google.protobuf import text_format
+from numpy.typing import NDArray
 from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
 from lipsync_embedded import Server
@@ -62,7 +64,7 @@ def on_cpu(repository: Path, name: str) -> None:
 
 
 def generate(server: Server, model: str) -> None:
-    tensors = {
+    tensors: dict[str, NDArray[Any]] = {
         "loop_index": np.arange(8, dtype=np.int64).reshape(8, 1),
         "audio": np.zeros((8, 32, 16, 16), np.float32),
     }

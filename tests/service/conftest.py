@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
 import soundfile
+from numpy.typing import NDArray
 
 from lipsync_client import LipSyncClient, OutputFormat, RenderOptions, RenderSummary
 from lipsync_embedded import Server
@@ -46,7 +47,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def mono_speech(rate: int) -> np.ndarray:
+def mono_speech(rate: int) -> NDArray[Any]:
     """Return SECONDS of audio, float32 (1, samples)."""
     return speech(SECONDS * rate / 16000)[None, : int(SECONDS * rate)]
 

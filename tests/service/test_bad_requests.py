@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
 from lipsync_embedded import Server
@@ -17,7 +18,7 @@ WAVE = speech(2.0)  # 49 frames
 BIG = 2**62
 
 
-def with_sample(value: float) -> np.ndarray:
+def with_sample(value: float) -> NDArray[Any]:
     wave = WAVE[:8000].copy()
     wave[4000] = value
     return wave

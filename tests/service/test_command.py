@@ -9,12 +9,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import psutil
 import pytest
 import soundfile
+from numpy.typing import NDArray
 
 from lipsync_embedded import Server
 from support import oracle as contract
@@ -54,12 +56,13 @@ def files(directory: Path) -> set[str]:
     return {path.name for path in directory.iterdir()}
 
 
-def decoded_audio(path: Path) -> np.ndarray:
+def decoded_audio(path: Path) -> NDArray[Any]:
     """Return float32 (channels, samples) from time 0 on."""
     with av.open(str(path)) as video:
         parts = [(frame.pts, frame.to_ndarray()) for frame in video.decode(audio=0)]
     assert parts[0][0] <= 0  # an encoder's delay lies before 0 and is not played
-    return np.concatenate([part for _, part in parts], axis=1)[:, -min(0, parts[0][0]) :]
+    samples = np.concatenate([part for _, part in parts], axis=1)
+    return np.asarray(samples[:, -min(0, parts[0][0]) :])
 
 
 @pytest.mark.parametrize("protocol", ["grpc_url", "http_url"])

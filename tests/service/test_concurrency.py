@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
-import numpy as np
+from numpy.typing import NDArray
 
 from lipsync_embedded import Server
 from support.decoded_frames import assert_same_frames
@@ -18,7 +19,7 @@ def test_sixteen_callers(server: Server, oracles: dict[str, Oracle]) -> None:
     waves = [speech(0.4, seed) for seed in range(CALLERS)]
     loop_indices = [3 * n for n in range(CALLERS)]
 
-    def call(n: int) -> np.ndarray:
+    def call(n: int) -> NDArray[Any]:
         return Triton(server, "grpc").frames("toy", waves[n], loop_offset=loop_indices[n])
 
     before = batches(server)

@@ -15,6 +15,7 @@ import openvino
 import pytest
 from draw import draw_face
 from google.protobuf import json_format
+from numpy.typing import NDArray
 
 from lipsync_embedded import Server, accelerator, graph_steps
 from lipsync_embedded.config_error import ConfigError
@@ -30,7 +31,7 @@ from support.toy_avatars import ROOT, ToyAvatar
 from support.triton_calls import Triton, speech
 
 FRAMES = 10  # of the toy avatar
-Patches = np.ndarray
+Patches = NDArray[Any]
 Run = Callable[..., tuple[Patches, str]]
 needs_bf16 = pytest.mark.skipif(
     not accelerator.cpu_has_bf16(), reason=HARDWARE + "this CPU does not multiply bf16"
@@ -65,7 +66,10 @@ def run(toy_repository: Path) -> Run:
                 del settings["optimization"]
             model = OnnxModel(toy_repository / "toy_generator/1", settings, "CPU", 0)
             # Two requests in one batch, of uneven length.
-            requests = [[loop_index[:13], audio[:13]], [loop_index[13:], audio[13:]]]
+            requests: list[list[NDArray[Any]]] = [
+                [loop_index[:13], audio[:13]],
+                [loop_index[13:], audio[13:]],
+            ]
             answers = model.run(requests)
             assert [len(a[0]) for a in answers] == [13, count - 13]
             done[key] = np.concatenate([a[0] for a in answers]), model.description

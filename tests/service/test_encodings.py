@@ -6,11 +6,13 @@ import io
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from lipsync_embedded import Server
 from lipsync_preprocessing.avatar import add_avatar
@@ -22,13 +24,13 @@ from support.triton_calls import PROTOCOLS, Triton, speech
 WAVE = speech(0.4)
 
 
-def decode(stream: bytes) -> list[np.ndarray]:
+def decode(stream: bytes) -> list[NDArray[Any]]:
     with av.open(io.BytesIO(stream), format="h264") as container:
         return [frame.to_ndarray(format="yuv420p") for frame in container.decode(video=0)]
 
 
-def grey(frame: np.ndarray) -> np.ndarray:
-    return cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)
+def grey(frame: NDArray[Any]) -> NDArray[Any]:
+    return np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY))
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

@@ -6,12 +6,14 @@ import io
 import random
 import shutil
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
 import numpy as np
 import onnx
 import pytest
+from numpy.typing import NDArray
 
 from lipsync_benchmarks import random_weights
 from lipsync_embedded import Server
@@ -138,7 +140,8 @@ def test_jpeg(server: Server, protocol: str) -> None:
 def test_h264_segments_join_by_concatenation(server: Server) -> None:
     wave = speech(2.0)
     triton = Triton(server, "grpc")
-    raw, stream = [], b""
+    raw: list[NDArray[Any]] = []
+    stream = b""
     for first in (0, 16, 32):
         count = 16
         request = slice_request(wave, first, count)

@@ -15,6 +15,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
@@ -28,19 +29,19 @@ INVALID = ("StatusCode.INVALID_ARGUMENT", "400")
 
 
 @pytest.fixture(scope="module")
-def good_frames(oracles: dict[str, Any]) -> list[np.ndarray]:
+def good_frames(oracles: dict[str, Any]) -> list[NDArray[Any]]:
     return oracles["toy"].render(WAVE)  # type: ignore[no-any-return]
 
 
 @pytest.fixture(autouse=True)
-def unharmed(server: Server, good_frames: list[np.ndarray]) -> Iterator[None]:
+def unharmed(server: Server, good_frames: list[NDArray[Any]]) -> Iterator[None]:
     before = processes(server)
     yield
     assert processes(server) == before
     assert_same_frames(Triton(server, "grpc").frames("toy", WAVE), good_frames)
 
 
-def refusal(server: Server, protocol: str, tensors: dict[str, np.ndarray], **how: Any) -> str:
+def refusal(server: Server, protocol: str, tensors: dict[str, NDArray[Any]], **how: Any) -> str:
     """The message of a refused request."""
     model, outputs = how.get("model", "toy"), how.get("outputs", ["JPEG"])
     with pytest.raises(InferenceServerException) as failure:
@@ -83,7 +84,7 @@ def test_every_number_in_a_wrong_form(server: Server, protocol: str, name: str) 
     ],
 )
 def test_audio_in_a_wrong_form(
-    server: Server, protocol: str, audio: np.ndarray, message: str
+    server: Server, protocol: str, audio: NDArray[Any], message: str
 ) -> None:
     assert message in refusal(server, protocol, {"AUDIO": audio})
 
@@ -169,8 +170,8 @@ def test_lies_about_the_size_over_grpc(server: Server, shape: list[int], sent: i
 
 
 def header(shape: list[Any], size: int) -> bytes:
-    tensor = {"name": "AUDIO", "datatype": "FP32", "shape": shape}
-    tensor["parameters"] = {"binary_data_size": size}
+    parameters = {"binary_data_size": size}
+    tensor = {"name": "AUDIO", "datatype": "FP32", "shape": shape, "parameters": parameters}
     return json.dumps({"inputs": [tensor]}).encode()
 
 
@@ -219,7 +220,7 @@ def test_broken_http_bodies(server: Server, head: bytes | None, body: bytes) -> 
 def test_the_models_inside_are_as_strict(server: Server, protocol: str) -> None:
     """They are open to callers too."""
 
-    def zeros(*shape: int, dtype: Any = np.float32) -> np.ndarray:
+    def zeros(*shape: int, dtype: Any = np.float32) -> NDArray[Any]:
         return np.zeros(shape, dtype)
 
     loop_index, audio = zeros(33, 1, dtype=np.int64), zeros(33, 32, 16, 16)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
 from lipsync_embedded import EmbeddedServerError, Server, ServerStartError
@@ -46,7 +47,7 @@ def wait_until_gone(pids: list[int], timeout_s: float = 25) -> None:
 
 def alive(pid: int) -> bool:
     try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
 
@@ -170,7 +171,7 @@ def test_a_port_that_is_taken(one_model: Path, which: str) -> None:
 def test_two_servers_at_once_and_ports_that_are_asked_for(one_model: Path) -> None:
     http_port, grpc_port, _ = free_ports("127.0.0.1", (0, 0, 0))
     index = np.full((1, 16), -1, np.int64)
-    tensors = {"embedding": np.ones((2, 512), np.float32), "index": index}
+    tensors: dict[str, NDArray[Any]] = {"embedding": np.ones((2, 512), np.float32), "index": index}
     with (
         Server(one_model) as other,
         Server(one_model, http_port=http_port, grpc_port=grpc_port) as one,

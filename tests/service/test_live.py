@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from numpy.typing import NDArray
 
 from lipsync_client import (
     AsyncLipSyncClient,
@@ -39,7 +40,7 @@ CALM = LiveOptions(
 )
 
 
-async def paced(session: LiveSession, wave: np.ndarray, block_s: float = 0.02) -> None:
+async def paced(session: LiveSession, wave: NDArray[Any], block_s: float = 0.02) -> None:
     """Feed at the speed of life."""
     size, begun = round(block_s * session.live.rate), time.monotonic()
     for n, at in enumerate(range(0, len(wave), size)):
@@ -71,7 +72,7 @@ def session_of(
     return asyncio.run(run())
 
 
-def reference(server: Server, wave: np.ndarray, loop_index: int = 0) -> np.ndarray:
+def reference(server: Server, wave: NDArray[Any], loop_index: int = 0) -> NDArray[Any]:
     """The same clip rendered in one piece, with silence before and after it."""
     whole = np.concatenate([np.zeros(LEAD * 640), wave, np.zeros(16000)]).astype(np.float32)
     count, triton = len(wave) // 640, Triton(server, "grpc")
@@ -187,8 +188,10 @@ def test_an_interruption_is_seen_within_two_frames(server: Server) -> None:
         assert all(f.video is not None for f in resting)
         for frame in resting:
             if frame.video is not None:
-                asked = {"first": LEAD, "count": 1, "loop_offset": frame.loop_index - LEAD}
-                assert np.array_equal(frame.video, triton.frames("toy", silence, **asked)[0])
+                expected = triton.frames(
+                    "toy", silence, first=LEAD, count=1, loop_offset=frame.loop_index - LEAD
+                )
+                assert np.array_equal(frame.video, expected[0])
     steps = [(b.loop_index - a.loop_index) % PERIOD for a, b in itertools.pairwise(frames)]
     assert sorted(set(steps)) in ([1], [1, 2], [1, 3], [1, 2, 3]), "the motion goes on"
     assert sum(step > 1 for step in steps) <= len(when) + 1
@@ -278,7 +281,7 @@ def test_for_callers_without_an_event_loop(server: Server) -> None:
     ],
 )
 def test_bad_sound_is_refused_and_harms_nothing(
-    server: Server, samples: np.ndarray, message: str
+    server: Server, samples: NDArray[Any], message: str
 ) -> None:
     async def act(session: LiveSession, _frames: list[LiveFrame]) -> None:
         with pytest.raises(InputError, match=message):

@@ -16,6 +16,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from lipsync_embedded import Server
 from support.triton_calls import speech
@@ -25,7 +26,7 @@ CLIENT = str(Path(sys.executable).with_name("lipsync-client"))
 CALM = ("--margin", "0.6", "--jitter", "0.3")
 
 
-def pcm(wave: np.ndarray) -> bytes:
+def pcm(wave: NDArray[Any]) -> bytes:
     return (wave * 32767).astype("<i2").tobytes()
 
 

@@ -9,6 +9,7 @@ import pytest
 import soundfile
 
 from lipsync_client import InputError, OutputFormat
+from lipsync_client._output.formats import FormatName
 from service.conftest import CLIPS, Render, mono_speech
 from support.audio_files import encode
 from support.media_files import assert_in_step, codecs, decoded_audio, packets
@@ -29,7 +30,7 @@ def path_for(folder: Path, container: str) -> Path:
 
 @pytest.mark.parametrize(("container", "name"), [(c, n) for c in COPIED for n in COPIED[c]])
 def test_packets_are_copied(
-    render: Render, clips: Path, tmp_path: Path, container: str, name: str
+    render: Render, clips: Path, tmp_path: Path, container: FormatName, name: str
 ) -> None:
     """Packet for packet, and each sample at its own time."""
     clip, path = clips / name, path_for(tmp_path, container)
@@ -61,7 +62,7 @@ def test_packets_are_copied(
 @pytest.mark.parametrize("container", ["mp4", "fmp4", "ts", "mkv"])
 @pytest.mark.parametrize("samples", [97_797, 95_400, 9_000, 100, 1])
 def test_lengths_at_the_edges_of_the_contracts_count(
-    render: Render, tmp_path: Path, container: str, samples: int
+    render: Render, tmp_path: Path, container: FormatName, samples: int
 ) -> None:
     """At 48 kHz, where an AAC frame is shortest: 1.94 and 0.69 frames more audio, and very short clips."""
     clip, path = tmp_path / "clip.wav", path_for(tmp_path, container)

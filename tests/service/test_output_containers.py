@@ -11,6 +11,7 @@ import pytest
 import soundfile
 
 from lipsync_client import OutputFormat
+from lipsync_client._output.formats import FormatName
 from lipsync_embedded import Server
 from service.conftest import Render
 from support.decoded_frames import nal_types, psnr
@@ -75,7 +76,7 @@ def test_encoder_options_reach_the_server(
 
 @pytest.mark.parametrize(("name", "fps", "width"), [("gif", 12.5, 480), ("webp", 10, 160)])
 def test_previews(
-    render: Render, clips: Path, mp4: Path, tmp_path: Path, name: str, fps: float, width: int
+    render: Render, clips: Path, mp4: Path, tmp_path: Path, name: FormatName, fps: float, width: int
 ) -> None:
     path = tmp_path / f"out.{name}"
     render(clips / "pcm.wav", path, OutputFormat(name, fps=fps, width=width))

@@ -10,11 +10,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
 import soundfile
+from numpy.typing import NDArray
 
 from lipsync_embedded import Server
 from support.media_files import assert_in_step, video_frames
@@ -26,7 +28,7 @@ PipedRender = Callable[..., "subprocess.Popen[bytes]"]
 
 @pytest.mark.parametrize("name", ["bgr24", "rgb24"])
 def test_raw_frames(server: Server, clips: Path, tmp_path: Path, name: str) -> None:
-    command = [CLIENT, "render", clips / "pcm.wav", "-o", "-", "--format", name]
+    command = [CLIENT, "render", str(clips / "pcm.wav"), "-o", "-", "--format", name]
     command += ["--avatar", "toy", "--url", server.grpc_url, "--json"]
     done = subprocess.run(command, capture_output=True, timeout=120, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -46,7 +48,7 @@ def test_raw_frames(server: Server, clips: Path, tmp_path: Path, name: str) -> N
 def test_video_plays_while_it_grows(
     server: Server, clips: Path, mp4: Path, tmp_path: Path, container: str
 ) -> None:
-    command = [CLIENT, "render", clips / "pcm.wav", "-o", "-", "--container", container]
+    command = [CLIENT, "render", str(clips / "pcm.wav"), "-o", "-", "--container", container]
     command += ["--avatar", "toy", "--url", server.grpc_url, "--crf", "10"]
     done = subprocess.run(command, capture_output=True, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -55,7 +57,7 @@ def test_video_plays_while_it_grows(
     assert_in_step(whole, 49)
     assert np.array_equal(video_frames(whole), video_frames(mp4))
     part.write_bytes(done.stdout[: len(done.stdout) // 2])
-    frames = []
+    frames: list[NDArray[Any]] = []
     with av.open(str(part)) as video, suppress(av.FFmpegError):  # where it was cut
         frames.extend(f.to_ndarray(format="yuv420p") for f in video.decode(video=0))
     assert len(frames) >= 8

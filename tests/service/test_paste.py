@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from lipsync_frames import AvatarFrames, Paste
+from numpy.typing import NDArray
 
 RECT = (100, 60, 282, 242)
 
@@ -40,7 +42,7 @@ def seam(pack: Path, paste: Paste) -> tuple[float, float]:
     out = np.empty_like(frame)
     avatar.compose_bgr(0, patch, out)
 
-    def step(picture: np.ndarray) -> float:
+    def step(picture: NDArray[Any]) -> float:
         rows = picture[y1 + 20 : y2 - 20].astype(float)
         return float(np.abs(rows[:, x1 + 6] - rows[:, x1]).mean())
 

@@ -22,7 +22,7 @@ README = (ROOT / "README.md").read_text()
 
 def block(language: str, containing: str) -> str:
     blocks = re.findall(rf"```{language}\n(.*?)```", README, re.S)
-    return next(b for b in blocks if containing in b)
+    return str(next(b for b in blocks if containing in b))
 
 
 @pytest.fixture

@@ -174,7 +174,7 @@ def mount(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_read_only_mount(unreachable: Render, clips: Path, mount: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(mount)], check=True)
-    for target in (["-o", mount / "out.mp4"], ["--frames-dir", mount / "frames"]):
+    for target in (["-o", str(mount / "out.mp4")], ["--frames-dir", str(mount / "frames")]):
         done = unreachable(clips / "pcm.wav", *target)
         assert done.returncode == 1
         assert b"because of its permissions or a read-only file system" in done.stderr

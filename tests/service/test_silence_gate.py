@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from lipsync_frames import AvatarFrames, Paste
+from numpy.typing import NDArray
 
 from lipsync_embedded import Server
 from support.servers import ServerPool
@@ -32,7 +34,7 @@ def gated(servers: ServerPool, gated_repository: Path) -> Server:
     return servers.get(gated_repository, models=["toy"])
 
 
-def pause() -> np.ndarray:
+def pause() -> NDArray[Any]:
     """Speech until 1 s, faint noise until 3 s, speech until 4 s."""
     wave = speech(4.0)
     noise = np.random.default_rng(3).standard_normal(32_000).astype(np.float32)
@@ -40,7 +42,7 @@ def pause() -> np.ndarray:
     return wave
 
 
-def frames_of(server: Server, wave: np.ndarray, size: int) -> np.ndarray:
+def frames_of(server: Server, wave: NDArray[Any], size: int) -> NDArray[Any]:
     triton = Triton(server, "grpc")
     total = int((1 + len(wave) // 200 - 16) / 80 * 25) + 4
     parts = [

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from lipsync_embedded import Server
 from support import oracle
@@ -21,7 +23,7 @@ def needed(samples: int, first: int, count: int) -> tuple[int, int]:
     """Samples [begin, end) that frames depend on, step by step from the contract."""
     columns = 1 + max(samples, 3000) // 200
     windows = oracle.window_count(columns)
-    wanted = set()
+    wanted: set[int] = set()
     for i in range(first, first + count):
         for entry in range(i - 8, i + 8):
             if 0 <= entry < windows + 2:
@@ -32,7 +34,9 @@ def needed(samples: int, first: int, count: int) -> tuple[int, int]:
     return max(0, 200 * min(wanted) - 401), min(samples, 200 * max(wanted) + 400)
 
 
-def cut(wave: np.ndarray, first: int, count: int, chance: random.Random | None = None) -> dict:
+def cut(
+    wave: NDArray[Any], first: int, count: int, chance: random.Random | None = None
+) -> dict[str, Any]:
     """A request for a slice, no longer than needed, or by a chance longer."""
     begin, end = needed(len(wave), first, count)
     if chance is not None:
@@ -52,7 +56,7 @@ def test_mel_windows_of_slices(server: Server, oracles: dict[str, Oracle]) -> No
     whole = oracles["toy"].windows(WAVE)
     entries = [whole[0], *whole, whole[-1]]
     chance = random.Random(1)
-    pieces: dict[int, np.ndarray] = {}
+    pieces: dict[int, NDArray[Any]] = {}
     for _ in range(60):
         count = chance.randint(1, 32)
         first = chance.randint(0, FRAMES - count)
@@ -77,7 +81,7 @@ def test_frames_do_not_depend_on_the_chunks(
     triton = Triton(server, protocol)
     expected = oracles["toy"].render(WAVE)
     chance = random.Random(2)
-    first_answer: np.ndarray | None = None
+    first_answer: NDArray[Any] | None = None
     for chunk in (32, 16, 7, 1):
         starts = list(range(0, FRAMES, chunk))
         chance.shuffle(starts)
@@ -139,9 +143,9 @@ def test_a_clip_as_it_is_recorded(server: Server, oracles: dict[str, Oracle]) ->
     triton = Triton(server, "grpc")
     wave = speech(1.5, seed=4)
     expected = oracles["toy"].render(wave)
-    frames: list[np.ndarray] = []
+    frames: list[NDArray[Any]] = []
 
-    def ask(end: int, clip: int) -> np.ndarray:
+    def ask(end: int, clip: int) -> NDArray[Any]:
         at = len(frames)
         begin = max(0, 200 * int(3.2 * max(0, at - 9)) - 401)
         return triton.frames("toy", wave[begin:end], start=begin, clip=clip, first=at)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tritonclient.grpc as triton_grpc
+from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from lipsync_embedded import Server
@@ -23,7 +24,7 @@ class Stream:
     """One call of `stream` on a connection of its own."""
 
     def __init__(
-        self, server: Server, audio: np.ndarray, parameters: Any = None, **tensors: Any
+        self, server: Server, audio: NDArray[Any], parameters: Any = None, **tensors: Any
     ) -> None:
         self._client = triton_grpc.InferenceServerClient(server.grpc_url.split("//")[1])
         self._answers: queue.Queue[tuple[Any, Any]] = queue.Queue()
@@ -42,7 +43,7 @@ class Stream:
             "stream", inputs, enable_empty_final_response=True, parameters=parameters
         )
 
-    def __iter__(self) -> Generator[tuple[int, np.ndarray], None, None]:
+    def __iter__(self) -> Generator[tuple[int, NDArray[Any]], None, None]:
         """The chunks; who leaves before the end cancels the call."""
         ended = False
         try:
@@ -67,8 +68,10 @@ def test_frames_are_those_of_slices(server: Server, seconds: float) -> None:
     at = 0
     for start, frames in Stream(server, wave, AVATAR="toy", OUTPUT="FRAMES", LOOP_OFFSET=7):
         assert start == at
-        numbers = {"first": start, "count": len(frames), "loop_offset": 7}
-        assert np.array_equal(frames, triton.frames("toy", wave, clip=len(wave), **numbers))
+        expected = triton.frames(
+            "toy", wave, clip=len(wave), first=start, count=len(frames), loop_offset=7
+        )
+        assert np.array_equal(frames, expected)
         at += len(frames)
     columns = 1 + max(len(wave), 3000) // 200
     assert at == int((columns - 16) / 80 * 25) + 4

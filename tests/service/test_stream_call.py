@@ -29,6 +29,7 @@ from lipsync_client import (
     Unreachable,
     _stream,
 )
+from lipsync_client._transports.request import Output
 from lipsync_embedded import Server
 from support.triton_calls import frames_made, speech
 
@@ -67,7 +68,7 @@ def quietly(work: Callable[[], Awaitable[None]]) -> None:
 
 
 @pytest.mark.parametrize("output", ["FRAMES", "JPEG", "H264"])
-def test_frames_are_those_of_render(server: Server, clip: Path, output: str) -> None:
+def test_frames_are_those_of_render(server: Server, clip: Path, output: Output) -> None:
     plan = RenderOptions(output, chunk=16, loop_offset=3, encoder_options={"crf": 30})
 
     async def work() -> None:

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -15,6 +16,7 @@ import psutil
 import pytest
 import soundfile
 from motion import face_rect
+from numpy.typing import NDArray
 from scipy.signal import correlate
 
 from lipsync_embedded import Server
@@ -29,7 +31,7 @@ pytestmark = [pytest.mark.soak, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")
-def clip() -> tuple[np.ndarray, np.ndarray]:
+def clip() -> tuple[NDArray[Any], NDArray[Any]]:
     """A held-out clip, and how far the mouth should be open in each of its frames."""
     wave, rate = soundfile.read(HELD_OUT / "woman.flac", dtype="int16")
     assert rate == RATE
@@ -45,7 +47,7 @@ def memory_mb(server: Server, client: psutil.Process) -> tuple[float, float]:
     )
 
 
-def ending(path: Path, seconds: int) -> tuple[np.ndarray, dict[int, float]]:
+def ending(path: Path, seconds: int) -> tuple[NDArray[Any], dict[int, float]]:
     """The last of the sound, with its start at the returned first frame; and the mouth's opening by frame."""
     wave, open_ = np.zeros((SECONDS + 60) * RATE, np.float32), {}
     with av.open(str(path)) as container:
@@ -66,7 +68,7 @@ def ending(path: Path, seconds: int) -> tuple[np.ndarray, dict[int, float]]:
 
 
 def test_ten_minutes_at_the_pace_of_life(
-    demo_server: Server, clip: tuple[np.ndarray, np.ndarray], tmp_path: Path
+    demo_server: Server, clip: tuple[NDArray[Any], NDArray[Any]], tmp_path: Path
 ) -> None:
     sound, wanted = clip
     out = tmp_path / "live.ts"

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import grpc
 import numpy as np
+from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import serialize_byte_tensor
 
@@ -45,6 +46,11 @@ TYPES = {
     "FP32": np.float32, "FP64": np.float64, "FP16": np.float16, "INT64": np.int64, "INT32": np.int32,
     "INT8": np.int8, "UINT8": np.uint8, "UINT64": np.uint64, "BOOL": np.bool_, "BYTES": np.object_,
 }  # fmt: skip
+LARGEST = {
+    "FP16": float(np.finfo(np.float16).max),
+    "FP32": float(np.finfo(np.float32).max),
+    "FP64": float(np.finfo(np.float64).max),
+}
 TRUE_TYPES = {
     "AUDIO": "FP32",
     "AVATAR": "BYTES",
@@ -91,7 +97,7 @@ class Tensor:
     kind: str
     shape: tuple[int, ...]
     data: bytes
-    array: np.ndarray
+    array: NDArray[Any]
 
 
 class Fuzzer:
@@ -116,8 +122,8 @@ class Fuzzer:
         Raises:
             TimeoutError: it was not, within LIMIT_S.
         """
-        kinds = (self.grpc_call, self.grpc_call, self.grpc_stream, self.http_json, self.http_binary)
-        kinds += (self.http_binary, self.raw_http, self.raw_grpc)
+        kinds = [self.grpc_call, self.grpc_call, self.grpc_stream, self.http_json]
+        kinds += [self.http_binary, self.http_binary, self.raw_http, self.raw_grpc]
         return self.chance.choice(kinds)()
 
     def tensors(self, model: str) -> list[Tensor]:
@@ -201,7 +207,9 @@ class Fuzzer:
         self._spoil(head)
         if self._maybe(0.2):
             data = data[: self.chance.randint(0, len(data))]
-        return self._post(model, b"Inference-Header-Content-Length: %d\r\n" % said, head + data)
+        return self._post(
+            model, b"Inference-Header-Content-Length: %d\r\n" % said, bytes(head + data)
+        )
 
     def raw_http(self) -> str:
         starts = (b"", b"GET / HTTP/1.1\r\n", b"POST /v2/models/toy/infer HTTP/1.1\r\nHost: x\r\n")
@@ -257,7 +265,7 @@ class Fuzzer:
             shape = tuple(self.chance.choice(NUMBERS) for _ in range(self.chance.randint(0, 3)))
         return Tensor(name, kind, shape, bytes(data), array)
 
-    def _array(self, kind: str, shape: tuple[int, ...]) -> np.ndarray:
+    def _array(self, kind: str, shape: tuple[int, ...]) -> NDArray[Any]:
         if kind == "BYTES":
             count = int(np.prod(shape, dtype=np.int64))
             words = [self.chance.choice(WORDS) for _ in range(min(count, 1000))]
@@ -268,7 +276,7 @@ class Fuzzer:
         if np.issubdtype(dtype, np.floating):
             array = self.numbers.standard_normal(shape).astype(dtype)
             if self._maybe(0.2) and array.size:
-                odd = (np.nan, np.inf, -np.inf, np.finfo(dtype).max, 5e-324)
+                odd = (np.nan, np.inf, -np.inf, LARGEST[kind], 5e-324)
                 array.flat[self.numbers.integers(array.size)] = self.chance.choice(odd)
             return array
         array = np.zeros(shape, dtype)
@@ -309,7 +317,8 @@ class Fuzzer:
         head += b"Content-Length: %d\r\n" % size + headers + b"\r\n"
         if cut:
             return self._raw(self._http, head + body, "a cut body")
-        with socket.create_connection((self._http.hostname, self._http.port), LIMIT_S) as sock:
+        address = str(self._http.hostname), int(self._http.port or 0)
+        with socket.create_connection(address, LIMIT_S) as sock:
             sock.sendall(head + body)
             answer = b""
             try:

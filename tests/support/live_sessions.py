@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from typing import Any
 from urllib.parse import urlsplit
 
 from lipsync_client import AsyncLipSyncClient, RenderOptions
@@ -51,9 +52,10 @@ async def main(kind: str, grpc_url: str, http_url: str, clip: str, count: str) -
     else:
         url = http_url if kind == "http" else grpc_url
         work = [session(kind, url, clip, event) for event in ready]
-    tasks = asyncio.gather(*work)
+    tasks: asyncio.Future[Any] = asyncio.gather(*work)
+    all_ready: asyncio.Future[Any] = asyncio.gather(*(event.wait() for event in ready))
     await asyncio.wait(
-        [tasks, asyncio.gather(*(event.wait() for event in ready))],
+        [tasks, all_ready],
         return_when=asyncio.FIRST_COMPLETED,
     )
     print("at work", flush=True)

@@ -28,6 +28,7 @@ class Run:
     html: str
 
     def rows(self, kind: str) -> list[dict[str, Any]]:
+        """Return the figures of the events of a kind."""
         return [row for row in self.figures["rows"] if row["kind"] == kind]
 
     def reasons(self) -> dict[str, int]:
@@ -38,8 +39,9 @@ class Run:
         return counts
 
     def server(self, model: str) -> dict[str, Any]:
+        """Return the server's figures of a model."""
         (load,) = [load for load in self.figures["server"] if load["model"] == model]
-        return load
+        return dict(load)
 
 
 def addresses(server: Server) -> list[str]:

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import av
 import numpy as np
+from numpy.typing import NDArray
 
 
-def video_frames(path: Path) -> list[np.ndarray]:
+def video_frames(path: Path) -> list[NDArray[Any]]:
     """Return the decoded video frames in I420."""
     with av.open(str(path)) as file:
         return [frame.to_ndarray(format="yuv420p") for frame in file.decode(video=0)]
 
 
-def packets(path: Path, kind: Literal["video", "audio"]) -> list[av.Packet]:
+def packets(path: Path, kind: Literal["video", "audio"]) -> list[av.Packet[Any]]:
     """Return the packets of the first video or audio stream."""
     with av.open(str(path)) as file:
         stream = (file.streams.video if kind == "video" else file.streams.audio)[0]
         return [packet for packet in file.demux(stream) if packet.size]
 
 
-def decoded_audio(path: Path) -> tuple[float, np.ndarray, int]:
+def decoded_audio(path: Path) -> tuple[float, NDArray[Any], int]:
     """Return the start of the decoded audio in seconds, its samples, and their rate."""
     with av.open(str(path)) as file:
         frames = [f for f in file.decode(audio=0) if f.samples]

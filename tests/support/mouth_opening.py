@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 _SIZE = 320  # pixels: every face is measured at this size
 _ROWS, _COLUMNS = (
@@ -13,7 +16,7 @@ _ROWS, _COLUMNS = (
 _DARK, _BRIGHT, _PALE = 100, 185, 50  # grey levels
 
 
-def opening(face: np.ndarray) -> float:
+def opening(face: NDArray[Any]) -> float:
     """Mean height between the lips, pixels of a face of 320.
 
     In each column about the mouth's middle: from the first to the last pixel that is dark as the mouth's

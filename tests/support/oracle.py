@@ -15,17 +15,18 @@ import numpy as np
 import onnxruntime
 import scipy.signal
 import soundfile
+from numpy.typing import NDArray
 
 KEPT_CLIPS = 4
 
 
-def load_audio(path: Path) -> np.ndarray:
+def load_audio(path: Path) -> NDArray[Any]:
     """Step 1: mono, 16 kHz; librosa.load(path, sr=16000) in its three steps."""
     samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
     return librosa.resample(librosa.to_mono(samples.T), orig_sr=rate, target_sr=16000)
 
 
-def mel(wave: np.ndarray) -> np.ndarray:
+def mel(wave: NDArray[Any]) -> NDArray[Any]:
     """Steps 2 to 5: float64 [80, T]."""
     if len(wave) < 3000:  # fewer than 16 columns
         wave = np.concatenate([wave, np.zeros(3000 - len(wave))])
@@ -42,7 +43,7 @@ def mel(wave: np.ndarray) -> np.ndarray:
         sr=16000, n_fft=800, n_mels=80, fmin=55, fmax=7600, htk=False, norm="slaney"
     )
     decibels = 20 * np.log10(np.maximum(1e-5, bank @ magnitude)) - 20
-    return np.clip(8 * (decibels + 100) / 100 - 4, -4, 4)
+    return np.asarray(np.clip(8 * (decibels + 100) / 100 - 4, -4, 4))
 
 
 def window_count(columns: int) -> int:
@@ -50,7 +51,7 @@ def window_count(columns: int) -> int:
     return int((columns - 16) / 80 * 25) + 2
 
 
-def mel_windows(spectrogram: np.ndarray) -> np.ndarray:
+def mel_windows(spectrogram: NDArray[Any]) -> NDArray[Any]:
     """Step 6: float32 [F, 80, 16]."""
     columns = spectrogram.shape[1]
     windows = []
@@ -59,16 +60,16 @@ def mel_windows(spectrogram: np.ndarray) -> np.ndarray:
         if start + 16 > columns:
             start = columns - 16
         windows.append(spectrogram[:, start : start + 16])
-    return np.stack(windows).astype(np.float32)
+    return np.asarray(np.stack(windows), np.float32)
 
 
-def embeddings(windows: np.ndarray, encoder: onnxruntime.InferenceSession) -> np.ndarray:
+def embeddings(windows: NDArray[Any], encoder: onnxruntime.InferenceSession) -> NDArray[Any]:
     """Step 7 without the repeats: float32 [F, 512]."""
     name = encoder.get_inputs()[0].name
     return np.stack([encoder.run(None, {name: w[None, None]})[0][0] for w in windows])
 
 
-def audio_inputs(features: np.ndarray) -> np.ndarray:
+def audio_inputs(features: NDArray[Any]) -> NDArray[Any]:
     """Steps 7 and 8: float32 [F + 2, 32, 16, 16]."""
     entries = [features[0], *features, features[-1]]
     blocks = []
@@ -109,28 +110,30 @@ class Dataset:
         height, width = self.frames[0].shape[:2]
         return max(x1, 0), max(y1, 0), min(x2, width), min(y1 + x2 - x1, height)
 
-    def crop(self, k: int) -> np.ndarray:
+    def crop(self, k: int) -> NDArray[Any]:
         x1, y1, x2, y2 = self.rects[k]
-        return cv2.resize(self.frames[k][y1:y2, x1:x2], (328, 328), interpolation=cv2.INTER_CUBIC)
+        crop = cv2.resize(self.frames[k][y1:y2, x1:x2], (328, 328), interpolation=cv2.INTER_CUBIC)
+        return np.asarray(crop)
 
-    def visual_input(self, k: int) -> np.ndarray:
+    def visual_input(self, k: int) -> NDArray[Any]:
         """float32 [6, 320, 320]."""
         face = self.crop(k)[4:324, 4:324]
         masked = face.copy()
         for y in range(5, 310):
             masked[y, 5:315] = 0
         both = np.concatenate([face, masked], axis=2)
-        return (both.transpose(2, 0, 1) / 255).astype(np.float32)
+        return np.asarray(both.transpose(2, 0, 1) / 255, np.float32)
 
-    def paste(self, k: int, output: np.ndarray) -> np.ndarray:
+    def paste(self, k: int, output: NDArray[Any]) -> NDArray[Any]:
         """uint8 (H, W, 3) from the generator's float32 [3, 320, 320]."""
         x1, y1, x2, y2 = self.rects[k]
         crop = self.crop(k)
         crop[4:324, 4:324] = (output * np.float32(255)).astype(np.uint8).transpose(1, 2, 0)
         patch = cv2.resize(crop, (x2 - x1, y2 - y1), interpolation=cv2.INTER_CUBIC)
-        frame = self.frames[k].copy()
-        if self.parsing[k] is not None:
-            colours = self.parsing[k][y1:y2, x1:x2]
+        frame: NDArray[Any] = self.frames[k].copy()
+        parsing = self.parsing[k]
+        if parsing is not None:
+            colours = parsing[y1:y2, x1:x2]
             for colour in ((0, 0, 255), (255, 255, 255)):
                 keep = (colours == colour).all(axis=2)
                 patch[keep] = frame[y1:y2, x1:x2][keep]
@@ -145,15 +148,15 @@ class Oracle:
         self.dataset = Dataset(dataset)
         self.generator = onnxruntime.InferenceSession(str(generator))
         self.encoder = onnxruntime.InferenceSession(str(encoder))
-        self._kept: dict[tuple[str, bytes, int], list[np.ndarray]] = {}
+        self._kept: dict[tuple[str, bytes, int], list[NDArray[Any]]] = {}
 
-    def windows(self, wave: np.ndarray) -> np.ndarray:
+    def windows(self, wave: NDArray[Any]) -> NDArray[Any]:
         return mel_windows(mel(wave))
 
-    def audio(self, wave: np.ndarray) -> np.ndarray:
+    def audio(self, wave: NDArray[Any]) -> NDArray[Any]:
         return audio_inputs(embeddings(self.windows(wave), self.encoder))
 
-    def frame(self, i: int, audio: np.ndarray) -> np.ndarray:
+    def frame(self, i: int, audio: NDArray[Any]) -> NDArray[Any]:
         """Frame i, given its [32, 16, 16] input."""
         k = pose_to_frame(i, len(self.dataset.frames))
         feeds: dict[str, Any] = {}
@@ -163,7 +166,7 @@ class Oracle:
             )
         return self.dataset.paste(k, self.generator.run(None, feeds)[0][0])
 
-    def render(self, wave: np.ndarray, loop_offset: int = 0) -> list[np.ndarray]:
+    def render(self, wave: NDArray[Any], loop_offset: int = 0) -> list[NDArray[Any]]:
         """Return the frames of a clip. Those of the last few clips are kept: many tests ask for the same."""
         key = (wave.dtype.str, wave.tobytes(), loop_offset)
         if key not in self._kept:

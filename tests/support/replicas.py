@@ -133,7 +133,8 @@ class Replica:
     def processes(self) -> list[psutil.Process]:
         """Return all processes of the server."""
         assert self.server is not None
-        return psutil.Process(self.server.pid).children(recursive=True)
+        children: list[psutil.Process] = psutil.Process(self.server.pid).children(recursive=True)
+        return children
 
     def kill(self) -> None:
         """End every process with SIGKILL, as the kernel does when memory runs out."""

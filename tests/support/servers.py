@@ -76,7 +76,8 @@ def ready_models(server: Server) -> set[str]:
 
 def family(server: Server) -> list[psutil.Process]:
     """Return tritonserver and its Python models, without the guard, which cleans up after them."""
-    return psutil.Process(server.pid).children(recursive=True)
+    children: list[psutil.Process] = psutil.Process(server.pid).children(recursive=True)
+    return children
 
 
 def harm(server: Server, how: str) -> None:

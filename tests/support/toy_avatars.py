@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parents[2]
 TOY_WIDTH = 1 / 16  # of the true network's channels: the shapes are the contract's
@@ -55,7 +57,7 @@ def write_landmarks(path: Path, x1: int, y1: int, side: int) -> None:
     np.savetxt(path, points, fmt="%.2f")
 
 
-def write_parsing(path: Path, labels: np.ndarray) -> None:
+def write_parsing(path: Path, labels: NDArray[Any]) -> None:
     """A parsing mask of labels (H, W): 0 and 1 keep the original, 2 to 4 do not."""
     path.parent.mkdir(exist_ok=True)
     colours = [(0, 0, 255), (255, 255, 255), (255, 0, 0), (0, 0, 0), (0, 255, 255)]

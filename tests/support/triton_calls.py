@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 import psutil
 import tritonclient.grpc
 import tritonclient.http
+from numpy.typing import NDArray
 from tritonclient.utils import np_to_triton_dtype
 
 from lipsync_embedded import Server
@@ -37,10 +38,10 @@ class Triton:
     def infer(
         self,
         model: str,
-        tensors: dict[str, np.ndarray],
+        tensors: Mapping[str, NDArray[Any]],
         outputs: list[str],
         parameters: dict[str, Any] | None = None,
-    ) -> dict[str, np.ndarray]:
+    ) -> dict[str, NDArray[Any]]:
         inputs = []
         for name, array in tensors.items():
             inputs.append(
@@ -54,18 +55,18 @@ class Triton:
     def frames(
         self,
         avatar: str,
-        audio: np.ndarray,
+        audio: NDArray[Any],
         output: str = "FRAMES",
         parameters: dict[str, Any] | None = None,
         loop_offset: int | None = None,
         **numbers: int,
-    ) -> np.ndarray:
+    ) -> NDArray[Any]:
         if loop_offset is not None:
             numbers["loop_offset"] = loop_offset
         return self.infer(avatar, self.tensors(audio, **numbers), [output], parameters)[output]
 
     @staticmethod
-    def tensors(audio: np.ndarray, **numbers: int) -> dict[str, np.ndarray]:
+    def tensors(audio: NDArray[Any], **numbers: int) -> dict[str, NDArray[Any]]:
         """A request's inputs; numbers by their short names."""
         return {"AUDIO": audio} | {NUMBERS[k]: np.array([v], np.int64) for k, v in numbers.items()}
 
@@ -97,7 +98,7 @@ def shared_memory(pids: Iterable[int]) -> set[Path]:
     return set(Path("/dev/shm").glob(prefix + "*"))
 
 
-def slice_request(wave: np.ndarray, first: int, count: int) -> dict[str, Any]:
+def slice_request(wave: NDArray[Any], first: int, count: int) -> dict[str, Any]:
     """A generous slice of a clip around the wanted frames, written from the contract alone.
 
     Frame i reaches embeddings i-8 … i+7 of 0.2 s each, one every 0.04 s.
@@ -115,7 +116,7 @@ def slice_request(wave: np.ndarray, first: int, count: int) -> dict[str, Any]:
     }
 
 
-def speech(seconds: float, seed: int = 0) -> np.ndarray:
+def speech(seconds: float, seed: int = 0) -> NDArray[Any]:
     """Something like speech: voiced bursts, hiss and pauses, float32 at 16 kHz."""
     rng = np.random.default_rng(seed)
     t = np.arange(round(seconds * 16000)) / 16000
@@ -123,4 +124,5 @@ def speech(seconds: float, seed: int = 0) -> np.ndarray:
     phase = 2 * np.pi * np.cumsum(pitch) / 16000
     voiced = sum(np.sin(h * phase) / h for h in range(1, 12))
     envelope = np.clip(np.sin(2 * np.pi * (2.3 + 0.2 * seed) * t), 0, 1)
-    return (0.2 * envelope * voiced + 0.01 * rng.standard_normal(len(t))).astype(np.float32)
+    samples = 0.2 * envelope * voiced + 0.01 * rng.standard_normal(len(t))
+    return np.asarray(samples, np.float32)

@@ -7,7 +7,7 @@ import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
-from google.protobuf import text_format  # type: ignore[import-untyped]
+from google.protobuf import text_format
 
 from lipsync_preprocessing.errors import RepositoryError
 from lipsync_preprocessing.profiles import overlays
