@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -273,12 +274,13 @@ def test_administration_needs_the_key(server: Server) -> None:
         refused.value.close()
         assert refused.value.code in (400, 403, 503), path
     client = Triton(server, "grpc").client
-    for call in (
+    calls: list[Callable[[], object]] = [
         lambda: client.load_model("evil"),
         lambda: client.update_log_settings({"log_verbose_level": 9}),
         lambda: client.update_trace_settings(settings={"trace_level": ["TENSORS"]}),
         lambda: client.register_system_shared_memory("x", "/x", 1),
-    ):
+    ]
+    for call in calls:
         with pytest.raises(InferenceServerException):
             call()
     key = {"triton-grpc-protocol-admin-key": server.admin_key}

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from lipsync_client import InputError, OutputFormat
-from lipsync_client._output.formats import FormatName
+from lipsync_client._output.formats import AudioMode, FormatName
 from service.conftest import CLIPS, Render, mono_speech
 from support.audio_files import encode
 from support.media_files import assert_in_step, codecs, decoded_audio, packets
@@ -34,7 +34,7 @@ def test_packets_are_copied(
 ) -> None:
     """Packet for packet, and each sample at its own time."""
     clip, path = clips / name, path_for(tmp_path, container)
-    mode = "copy" if name in ("ac3.ac3", "alac.m4a") else "auto"
+    mode: AudioMode = "copy" if name in ("ac3.ac3", "alac.m4a") else "auto"
     frames = render(clip, path, OutputFormat(container, mode)).frames
     original, copied = ([bytes(p) for p in packets(x, "audio")] for x in (clip, path))
     if name in ("aac.aac", "aac.ts"):  # there each packet has a header of its own
