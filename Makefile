@@ -22,9 +22,9 @@ demo: $(READY)
 demo-train: $(READY)
 	scripts/demo-train "$(BIN)"
 
-## make test      the tests, against a real tritonserver, and their coverage by package
+## make test      the tests, against a real tritonserver; COVERAGE=1 prints their coverage by package
 test: $(READY)
-	$(BIN)/python -m pytest -m "not soak"
+	scripts/test "$(BIN)"
 
 ## make test-fast  the tests that need no server
 test-fast: $(READY)

@@ -36,14 +36,23 @@ def here(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(line: str, here: Path, repository: Path) -> subprocess.CompletedProcess[str]:
+def run(
+    line: str, here: Path, repository: Path, stdin: str = ""
+) -> subprocess.CompletedProcess[str]:
     arguments = shlex.split(line, comments=True)
     environment = os.environ | {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "LIPSYNC_REPOSITORY": str(repository),
     }
     return subprocess.run(
-        arguments, cwd=here, env=environment, capture_output=True, text=True, timeout=120
+        arguments,
+        cwd=here,
+        env=environment,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        encoding="latin-1",  # raw samples go in
+        timeout=120,
     )
 
 
@@ -63,6 +72,16 @@ def test_rendering(server: Server, toy_repository: Path, here: Path) -> None:
         assert done.returncode == 0, f"{line}\n{done.stderr}"
         (here / "talk.mp4").unlink(missing_ok=True)
     assert len(list((here / "frames").iterdir())) > 20
+
+
+def test_live(server: Server, toy_repository: Path, here: Path) -> None:
+    """The pipe's second command, to a file, with samples in place of those that ffmpeg decodes."""
+    line = block("sh", "lipsync-client live").partition("| ")[2]
+    line = line.replace("rtmp://example.org/live/key", f"out.ts --url {server.grpc_url}")
+    samples = (speech(0.5) * 32767).astype("<i2").tobytes().decode("latin-1")
+    done = run(pointed_at(line, server), here, toy_repository, samples)
+    assert done.returncode == 0, done.stderr
+    assert (here / "out.ts").stat().st_size > 1000
 
 
 def test_the_library(server: Server, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
