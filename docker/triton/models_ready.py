@@ -5,8 +5,9 @@ ready; only the model's requests fail. Therefore this probe requests the readine
 repository index and looks at the processes: a dead stub process stays behind as a zombie of tritonserver.
 
     models_ready.py            exit code 0 if every model is ready, otherwise 1; prints the reason
-    models_ready.py --serve    GET /ready: 200 or 503; GET /alive: the same, but draining counts as alive;
-                               GET /metrics: for Prometheus
+    models_ready.py --serve    GET /ready: 200, or 503, or 404 while draining, which HAProxy takes for a server
+                               that finishes its requests and gets no more; GET /alive: 200 or 503, whether
+                               draining or not; GET /metrics: for Prometheus
 
 It needs only the standard library and Python 3.10, because it runs in Triton's image. The environment:
 
@@ -141,10 +142,6 @@ class Triton:
         finally:
             connection.close()
 
-    def ready(self) -> tuple[bool, str]:
-        """Return whether balancers may send work here, and the reason."""
-        return (False, "draining") if self.draining() else self.alive()
-
     def alive(self) -> tuple[bool, str]:
         """Return whether every model is ready, and the reason."""
         models = self.models()
@@ -184,8 +181,11 @@ def make_server(triton: Triton, host: str, port: int) -> ThreadingHTTPServer:
 
         def do_GET(self) -> None:
             if self.path in ("/ready", "/alive"):
-                ready, reason = triton.ready() if self.path == "/ready" else triton.alive()
-                self._respond(200 if ready else 503, reason + "\n")
+                ready, reason = triton.alive()
+                if self.path == "/ready" and ready and triton.draining():
+                    self._respond(404, "draining\n")
+                else:
+                    self._respond(200 if ready else 503, reason + "\n")
             elif self.path == "/metrics":
                 self._respond(200, triton.metrics())
             else:

@@ -1,4 +1,4 @@
-"""Replicas that die, drain and come back under load, without a failed request."""
+"""Replicas that die, hang, drain and come back under load, without a failed render."""
 
 from __future__ import annotations
 
@@ -7,151 +7,84 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+import soundfile
 from numpy.typing import NDArray
 
-from support.callers import Caller
 from support.gateway import TOKENS, Gateway
+from support.load import Load, client_load, raw_load
 from support.replicas import ROOT, Replica, status, wait_until
-from support.triton_calls import PROTOCOLS, Triton, slice_request, speech
+from support.triton_calls import speech
 
-pytestmark = pytest.mark.soak  # minutes of restarts and of waiting for health checks
 SECONDS = int(os.environ.get("LIPSYNC_ROLLING_SECONDS", "180"))  # of Locust's load
 
 
-class Load:
-    """Callers that request the same frames again and again, over both protocols.
-
-    Attributes:
-        responses: number of correct responses.
-        failures: other results, and how often each came.
-    """
-
-    def __init__(
-        self, address: str, ca: Path, tensors: dict[str, NDArray[Any]], expected: NDArray[Any]
-    ):
-        self.responses = 0
-        self.failures: Counter[str] = Counter()
-        self._stop = threading.Event()
-        self._work = (address, ca, tensors, expected)
-        self._threads = [
-            threading.Thread(target=self._run, args=(protocol,)) for protocol in PROTOCOLS * 2
-        ]
-
-    def _run(self, protocol: str) -> None:
-        address, ca, tensors, expected = self._work
-        caller = Caller(address, ca, TOKENS["anna"])
-        while not self._stop.is_set():
-            try:
-                frames = caller.frames(protocol, "toy", tensors, "JPEG")
-                if np.array_equal(frames, expected):
-                    self.responses += 1
-                else:
-                    self.failures[f"{protocol}: other frames"] += 1
-            except Exception as e:
-                self.failures[f"{protocol}: {type(e).__name__} {e}"] += 1
-        caller.close()
-
-    def wait_for(self, number: int) -> None:
-        """Wait for this many more responses, or for a failure."""
-        goal, failed = self.responses + number, self.failures.total()
-        wait_until(
-            f"{number} more responses",
-            lambda: self.responses >= goal or self.failures.total() > failed,
-            timeout_s=200,
-        )
-
-    def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-
 @pytest.fixture
-def load(gateway: Gateway, replicas: list[Replica], gateway_folder: Path) -> Iterator[Load]:
+def clients(
+    gateway: Gateway,
+    replicas: list[Replica],  # noqa: ARG001  they are restored afterwards
+    gateway_folder: Path,
+) -> Iterator[Load]:
+    """Run clients that render a clip over and over."""
     wait_until("both replicas are up", lambda: gateway.up() == 2)
-    tensors = Triton.tensors(**slice_request(speech(1.5), 8, 4))
-    assert replicas[0].server is not None
-    expected = Triton(replicas[0].server, "grpc").infer("toy", tensors, ["JPEG"])["JPEG"]
-    with Load(gateway.address, gateway_folder / "ca.pem", tensors, expected) as running:
-        yield running
+    clip = gateway_folder / "load.wav"
+    soundfile.write(clip, speech(0.5), 16_000)
+    with client_load(gateway, gateway_folder / "ca.pem", clip) as load:
+        yield load
 
 
-def test_a_replica_that_is_killed_fails_no_request(
-    load: Load, gateway: Gateway, replicas: list[Replica]
+def test_a_killed_replica_fails_no_render(
+    clients: Load, gateway: Gateway, replicas: list[Replica]
 ) -> None:
-    load.wait_for(8)
+    """Its requests fail, because it may have died of one of them; the client sends its own again."""
+    clients.wait_for(4)
     replicas[0].kill()
     wait_until("the gateway leaves it out", lambda: gateway.up() == 1)
-    load.wait_for(8)
+    clients.wait_for(4)
     replicas[0].start()
     wait_until("the replica is back", lambda: gateway.up() == 2)
-    load.wait_for(8)
-    assert not load.failures
+    clients.wait_for(4)
+    assert not clients.failures
 
 
-def test_a_rolling_restart_fails_no_request(
-    load: Load, gateway: Gateway, replicas: list[Replica]
+def test_a_hung_replica_fails_no_render(
+    clients: Load, gateway: Gateway, replicas: list[Replica]
 ) -> None:
-    """First not ready, and stopped after the gateway has noticed, as preStop does it."""
-    for replica in replicas:
-        load.wait_for(6)
-        restarted(replica, gateway)
-    load.wait_for(6)
-    assert not load.failures
-
-
-def test_a_replica_that_hangs_is_left_out(
-    load: Load, gateway: Gateway, replicas: list[Replica]
-) -> None:
-    """Requests it holds wait until it goes on; new ones pass it by."""
-    load.wait_for(6)
+    """It loses its requests as soon as it fails its health check; the client sends them again."""
+    clients.wait_for(4)
     hung = replicas[0].hang()
     try:
         wait_until("the gateway leaves it out", lambda: gateway.up() == 1)
-        load.wait_for(4)
+        clients.wait_for(8)  # more than the callers had in flight
     finally:
         hung.send_signal(signal.SIGCONT)
     wait_until("the replica is back", lambda: gateway.up() == 2)
-    load.wait_for(6)
-    assert not load.failures
+    clients.wait_for(4)
+    assert not clients.failures
 
 
+@pytest.mark.soak
 def test_a_dead_model_takes_its_replica_out(
-    load: Load, gateway: Gateway, replicas: list[Replica]
+    clients: Load, gateway: Gateway, replicas: list[Replica]
 ) -> None:
     """Triton itself still reports that it and the model are ready."""
-    load.wait_for(6)
+    clients.wait_for(4)
     replicas[0].kill_model("toy_compositor")
     wait_until("the gateway leaves it out", lambda: gateway.up() == 1)
     http = f"http://{replicas[0].host}:{replicas[0].ports['http']}"
     assert status(f"{http}/v2/health/ready") == 200
     assert status(f"{http}/v2/models/toy_compositor/ready") == 200
-    time.sleep(5)  # requests in flight end
-    known = Counter(load.failures)
-    load.wait_for(6)
-    assert load.failures == known
-    # HTTP's were sent again by the gateway; an error in gRPC's trailers it cannot see.
-    for failure in known:
-        assert failure.startswith("grpc: ")
-        assert "'toy_compositor_0_0' is not healthy" in failure
+    clients.wait_for(8)
+    assert not clients.failures
     replicas[0].stop()
 
 
-def restarted(replica: Replica, gateway: Gateway) -> None:
+def restart(replica: Replica, gateway: Gateway) -> None:
     """Restart a replica as a rollout does: preStop, stop, start."""
     replica.drain()
     wait_until("the gateway leaves it out", lambda: gateway.up() == 1)
@@ -161,6 +94,24 @@ def restarted(replica: Replica, gateway: Gateway) -> None:
     wait_until("the replica is back", lambda: gateway.up() == 2)
 
 
+@pytest.mark.soak
+def test_a_rolling_restart_fails_no_request(
+    gateway: Gateway,
+    replicas: list[Replica],
+    gateway_folder: Path,
+    request_tensors: dict[str, NDArray[Any]],
+) -> None:
+    """A draining replica finishes its requests, so each is sent once only."""
+    wait_until("both replicas are up", lambda: gateway.up() == 2)
+    with raw_load(gateway, gateway_folder / "ca.pem", request_tensors) as load:
+        for replica in replicas:
+            load.wait_for(6)
+            restart(replica, gateway)
+        load.wait_for(6)
+    assert not load.failures
+
+
+@pytest.mark.soak
 def test_a_rolling_restart_under_locust_fails_no_request(
     gateway: Gateway, replicas: list[Replica], gateway_folder: Path, tmp_path: Path
 ) -> None:
@@ -187,7 +138,7 @@ def test_a_rolling_restart_under_locust_fails_no_request(
         # Whole rounds only, while there is time for another one; one round in any case.
         while rounds == 0 or time.monotonic() - begun < (SECONDS - 20) * rounds / (rounds + 1):
             for replica in replicas:
-                restarted(replica, gateway)
+                restart(replica, gateway)
             rounds += 1
             assert locust.poll() is None, "the load ended before the restarts: " + log.read_text()
         assert locust.wait(SECONDS + 120) == 0, log.read_text()

@@ -145,7 +145,7 @@ def test_a_callers_mistakes_raise_an_alert(
     prometheus: Prometheus, gateway: Gateway, gateway_folder: Path
 ) -> None:
     caller = Caller(gateway.address, gateway_folder / "ca.pem", TOKENS["anna"])
-    too_many = Triton.tensors(speech(4.0), first=0, count=33)
+    too_many = Triton.tensors(speech(3.0), first=0, count=33)
     up = 'ALERTS{alertname="CallersRefused", model="mel", reason="too_many_frames"}'
 
     def raised() -> bool:

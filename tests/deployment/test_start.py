@@ -17,6 +17,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
 from support.containers import CONTAINER_HOST, DOCKER, Container, Image, compose_service
+from support.programs import program
 from support.raw_requests import request_frames
 from support.replicas import status, wait_until
 
@@ -121,7 +122,7 @@ def test_the_log_has_times_and_refusals_without_metrics(container: Container) ->
 def test_a_draining_server_is_alive_and_not_ready(container: Container) -> None:
     drain = Path(container.environment["TRITON_DRAIN_FILE"])
     drain.touch()
-    assert status(f"{READY_URL}/ready") == 503
+    assert status(f"{READY_URL}/ready") == 404  # HAProxy lets it finish its requests
     assert status(f"{READY_URL}/alive") == 200
     drain.unlink()
     assert status(f"{READY_URL}/ready") == 200
@@ -139,3 +140,22 @@ def test_a_weak_key_is_refused(tmp_path: Path, key: str) -> None:
     done = subprocess.run([DOCKER / "triton/start"], env=environment, capture_output=True)
     assert done.returncode == 1
     assert b"32 or more" in done.stderr
+
+
+def test_the_gateway_starts_in_its_containers_own_environment(
+    secrets: Path, tmp_path: Path
+) -> None:
+    """Run its Compose command with the files that Compose mounts; only the addresses are the test's."""
+    program("haproxy")
+    service = compose_service("gateway")
+    stats = f"{CONTAINER_HOST}:8404"
+    address = {"GATEWAY_BIND": f"{CONTAINER_HOST}:8443", "GATEWAY_STATS_BIND": stats}
+    gateway = Container(tmp_path / "gateway", None, service, secrets, address)
+    process = gateway.start(service["command"])
+    try:
+        alive = f"http://{stats}/alive"
+        wait_until("it listens", lambda: status(alive) == 200 or process.poll() is not None, 30)
+        assert process.poll() is None, gateway.log.read_text()
+    finally:
+        process.terminate()
+        process.wait(30)

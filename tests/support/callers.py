@@ -78,15 +78,28 @@ class Caller:
         headers: dict[str, str] | None = None,
     ) -> tuple[int, bytes]:
         """Return status and body of one plain request."""
+        status, _, text = self._request(method, path, body, headers or {})
+        return status, text
+
+    def post(
+        self, path: str, body: bytes, headers: dict[str, str]
+    ) -> tuple[int, dict[str, str], bytes]:
+        """Return status, headers and body of one POST."""
+        return self._request("POST", path, body, headers)
+
+    def _request(
+        self, method: str, path: str, body: bytes | None, headers: dict[str, str]
+    ) -> tuple[int, dict[str, str], bytes]:
         context = ssl.create_default_context(cafile=str(self._ca))
         if self._certificate is not None:
             context.load_cert_chain(str(self._certificate))
         host, _, port = self._address.rpartition(":")
         connection = http.client.HTTPSConnection(host, int(port), context=context, timeout=30)
         try:
-            connection.request(method, path, body, self.headers | (headers or {}))
+            connection.request(method, path, body, self.headers | headers)
             response = connection.getresponse()
-            return response.status, response.read()
+            names = {name.lower(): value for name, value in response.getheaders()}
+            return response.status, names, response.read()
         finally:
             connection.close()
 

@@ -17,7 +17,12 @@ from dnslib.server import BaseResolver, DNSHandler, DNSLogger, DNSServer
 from support.programs import program
 from support.replicas import ROOT, Replica, free_port, status, wait_until
 
-TOKENS = {"anna": "token-of-anna", "busy": "token-of-busy", "narrow": "token-of-narrow"}
+TOKENS = {
+    "honest": "token-of-honest",
+    "anna": "token-of-anna",
+    "busy": "token-of-busy",
+    "narrow": "token-of-narrow",
+}
 NAME = "triton.test"
 
 

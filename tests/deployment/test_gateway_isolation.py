@@ -1,0 +1,169 @@
+"""One caller, or whoever only connects, takes nothing from the others."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from support import hostile_requests
+from support.callers import Caller
+from support.gateway import TOKENS, Gateway
+from support.load import Load, raw_load
+from support.replicas import Replica, status, wait_until
+from support.triton_calls import PROTOCOLS
+
+
+@pytest.fixture
+def honest(
+    anna: Caller,  # noqa: ARG001  both replicas are up
+    gateway: Gateway,
+    gateway_folder: Path,
+    request_tensors: dict[str, NDArray[Any]],
+) -> Iterator[Load]:
+    """Run a caller beside the test that sends each request once, and never fails."""
+    with raw_load(gateway, gateway_folder / "ca.pem", request_tensors, threads=2) as load:
+        load.wait_for(2)
+        yield load
+    assert not load.failures
+
+
+def test_a_callers_errors_do_not_count_against_the_replicas(
+    honest: Load, anna: Caller, gateway: Gateway, request_tensors: dict[str, NDArray[Any]]
+) -> None:
+    """Neither refusals of the gateway nor errors of Triton take a replica out or are sent again."""
+    uncovered = request_tensors | {"FRAME_COUNT": np.array([1000], np.int64)}
+    begun = len(gateway.log())
+    requests = list((hostile_requests.classification() | hostile_requests.other()).values())
+    for _ in range(3):
+        for request in requests:
+            anna.post(request.path, request.body, request.headers)
+        for protocol in PROTOCOLS * 5:
+            with pytest.raises(Exception, match="were asked for"):
+                anna.frames(protocol, "toy", uncovered, "JPEG")
+            with pytest.raises(Exception, match="unknown model"):
+                anna.frames(protocol, "nobody", request_tensors, "JPEG")
+        assert gateway.up() == 2
+    honest.wait_for(4)
+    assert {line["retries"] for line in gateway.log()[begun:]} == {"0"}
+
+
+@contextlib.contextmanager
+def idle_connections(port: int, sources: list[str], number: int) -> Iterator[None]:
+    """Hold TCP connections that say nothing; those that the gateway closes are opened again."""
+    stop = threading.Event()
+
+    def keep(source: str) -> None:
+        sockets: list[socket.socket] = []
+        while not stop.is_set():
+            for connection in list(sockets):
+                with contextlib.suppress(BlockingIOError, ConnectionError):
+                    if connection.recv(1):
+                        continue
+                    sockets.remove(connection)
+                    connection.close()
+            while len(sockets) < number and not stop.is_set():
+                connection = socket.socket()
+                connection.bind((source, 0))
+                connection.settimeout(0.2)
+                try:
+                    connection.connect(("127.0.0.1", port))
+                except OSError:
+                    connection.close()
+                    break
+                connection.setblocking(False)
+                sockets.append(connection)
+            stop.wait(0.2)
+        for connection in sockets:
+            connection.close()
+
+    threads = [threading.Thread(target=keep, args=(source,)) for source in sources]
+    for thread in threads:
+        thread.start()
+    yield
+    stop.set()
+    for thread in threads:
+        thread.join()
+
+
+def connections(gateway: Gateway) -> int:
+    """Return the connections that the gateway's frontend holds."""
+    return metric(gateway, 'haproxy_frontend_current_sessions{proxy="gateway"}')
+
+
+def metric(gateway: Gateway, name: str) -> int:
+    with urllib.request.urlopen(gateway.stats_url + "/metrics", timeout=10) as response:
+        lines = response.read().decode().splitlines()
+    (value,) = [line.rpartition(" ")[2] for line in lines if line.startswith(name + " ")]
+    return int(float(value))
+
+
+def test_idle_connections_of_one_source_leave_room(
+    honest: Load, anna: Caller, gateway: Gateway
+) -> None:
+    """2,000 connections without a TLS hello, the limit of the whole gateway, from one address."""
+    with idle_connections(gateway.port, ["127.0.0.77"], 2000):
+        wait_until("the source is at its limit", lambda: connections(gateway) >= 250)
+        honest.wait_for(4)
+        assert anna.https("GET", "/v2/health/live")[0] == 200  # on a connection of its own
+        assert connections(gateway) < 300
+        assert status(gateway.stats_url + "/alive") == 200
+
+
+def test_idle_connections_of_many_sources_end_soon(
+    honest: Load, anna: Caller, gateway: Gateway
+) -> None:
+    """The limit of the frontend is reached: each place is free again after the handshake's timeout."""
+    with idle_connections(gateway.port, [f"127.0.1.{n}" for n in range(1, 11)], 200):
+        wait_until("the frontend is at its limit", lambda: connections(gateway) >= 1700)
+        assert status(gateway.stats_url + "/alive") == 200
+        honest.wait_for(2)
+        assert anna.https("GET", "/v2/health/live")[0] == 200  # on a connection of its own
+        assert status(gateway.stats_url + "/alive") == 200
+
+
+def test_a_waiting_caller_goes_before_the_queue_of_another(
+    replicas: list[Replica], gateway_folder: Path, request_tensors: dict[str, NDArray[Any]]
+) -> None:
+    """One replica serves one request at a time; twelve of one caller wait when another's first one comes."""
+    settings = {"GATEWAY_REPLICA_REQUESTS": "1"}
+    gateway = Gateway(gateway_folder / "fair", replicas[:1], TOKENS, settings=settings)
+    names = ["anna"] * 12 + ["honest"]
+    callers = [Caller(gateway.address, gateway_folder / "ca.pem", TOKENS[name]) for name in names]
+    order: list[str] = []
+
+    def request(name: str, caller: Caller) -> None:
+        caller.frames("grpc", "toy", request_tensors, "JPEG")
+        order.append(name)
+
+    try:
+        wait_until("the replica is up", lambda: gateway.up() == 1)
+        for caller in callers:  # connect now, so that the requests below arrive at once
+            assert caller.grpc.is_server_live(headers=caller.headers)
+        with ThreadPoolExecutor(13) as pool:
+            requests = [
+                pool.submit(request, *pair) for pair in zip(names[:12], callers, strict=False)
+            ]
+            queue = 'haproxy_backend_current_queue{proxy="triton_grpc"}'
+            wait_until("the requests wait", lambda: metric(gateway, queue) >= 8)
+            done_before = len(order)
+            requests.append(pool.submit(request, names[12], callers[12]))
+            for future in requests:
+                future.result(timeout=200)
+        # Without the queue's order it would be the last of the thirteen.
+        assert done_before <= 4
+        assert order.index("honest") <= done_before + 4
+        assert {line["status"] for line in gateway.log()} == {200}
+    finally:
+        for caller in callers:
+            caller.close()
+        gateway.close()
