@@ -5,8 +5,8 @@ ready; only the model's requests fail. Therefore this probe requests the readine
 repository index and looks at the processes: a dead stub process stays behind as a zombie of tritonserver.
 
     models_ready.py            exit code 0 if every model is ready, otherwise 1; prints the reason
-    models_ready.py --serve    GET /ready: 200, or 503, or 404 while draining, which HAProxy takes for a server
-                               that finishes its requests and gets no more; GET /alive: 200 or 503, whether
+    models_ready.py --serve    GET /ready: 200 or 503, or 404 while draining, for which HAProxy lets a server
+                               finish its requests and sends it no more; GET /alive: 200 or 503, whether
                                draining or not; GET /metrics: for Prometheus
 
 It needs only the standard library and Python 3.10, because it runs in Triton's image. The environment:
