@@ -22,6 +22,7 @@ from .._errors import (
 )
 from .balancing import GONE, STREAM_SHARE, Replica, Tries, pick, repeat_after_s
 from .request import Request, StreamResponse, StreamTransport, Tensor, Transport
+from .transport import ASK_TIMEOUT_S
 
 T = TypeVar("T")
 
@@ -200,17 +201,16 @@ class Replicas:
         self._served.add(model)
 
     async def _any(self, call: Callable[[Transport], Awaitable[T]]) -> T:
-        """Return the response of the first server that gives one."""
-        error: ServerError | None = None
-        for replica in sorted(self._by_replica, key=lambda r: r.rests_until):
+        """Return the response of the first server that gives one, with the tries that a request gets."""
+        tries = Tries("", _now(), ASK_TIMEOUT_S, len(self._by_replica))
+        while True:
+            replica = pick(self._by_replica, _now(), tries.failed)
             try:
                 return await call(self._by_replica[replica])
-            except (*GONE, ServerTimeout, UnknownAvatar) as e:
-                if isinstance(e, GONE):
+            except _RETRIED as error:
+                if isinstance(error, GONE):
                     replica.failed(_now())
-                error = error or e
-        assert error is not None
-        raise error
+                await self._before_another_try(tries, replica, error)
 
     async def config(self, model: str) -> dict[str, Any]:
         """Return a model's config."""
