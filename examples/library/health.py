@@ -1,6 +1,6 @@
-"""Whether every model works, by asking each avatar for a frame: no word is taken for it.
+"""Check that every model works, by asking each avatar for a frame.
 
-Ends with 1 if one does not; URLs with commas between them are several servers.
+The exit code is 1 if a model does not work. Several servers are URLs with commas between them.
 
     python examples/library/health.py grpc://127.0.0.1:8001
 """

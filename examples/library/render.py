@@ -1,7 +1,7 @@
-"""Frames as they are made, in a service with an event loop of its own.
+"""Take the frames of a clip as they are made, in a program with an event loop of its own.
 
-Any length of sound in the same memory. The frames are H.264 access units, which join by concatenation;
-the other outputs are `RenderOptions(output="JPEG")` and `RenderOptions(output="FRAMES")`, raw BGR.
+The memory does not grow with the clip. The frames are H.264 access units, which join by concatenation; other
+outputs are `RenderOptions(output="JPEG")` and `RenderOptions(output="FRAMES")`, raw BGR.
 
     python examples/library/render.py grpc://127.0.0.1:8001 examples/speech.wav demo
 """

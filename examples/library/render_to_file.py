@@ -1,4 +1,4 @@
-"""A video with sound, in one line.
+"""Render a video with audio, in one call.
 
 python examples/library/render_to_file.py grpc://127.0.0.1:8001 examples/speech.wav demo
 """

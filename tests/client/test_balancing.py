@@ -243,6 +243,19 @@ def test_lost_servers_are_waited_for_so_long_and_no_longer() -> None:
     assert pauses.max() <= 0.75, "a server that is back is noticed within a second"
 
 
+def test_a_server_may_be_away_for_days() -> None:
+    replicas, (server,) = played([1.0, *[(0.0, ServerLost("gone"))] * 2000, 1.0])
+
+    async def work() -> None:
+        await ask(replicas)
+        while len(server.calls) <= 2000:
+            with pytest.raises(ServerLost):
+                await ask(replicas)
+        await ask(replicas)
+
+    run(work())
+
+
 def test_an_avatar_that_no_server_knows() -> None:
     error = UnknownAvatar("unknown model")
     replicas, servers = played([(0.0, error)], [(0.0, error)])

@@ -1,4 +1,4 @@
-"""The library's examples, run as they stand."""
+"""The examples of the library, run unchanged."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def clip(tmp_path: Path) -> Path:
 
 
 def run(name: str, here: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """One example, from a folder of its own, with warnings as errors."""
+    """Run an example in a folder of its own, with warnings as errors."""
     command = [sys.executable, "-W", "error", str(EXAMPLES / name), *arguments]
     return subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=120)
 
@@ -36,34 +36,34 @@ def output(name: str, here: Path, *arguments: str) -> str:
 
 
 def test_render_to_file(server: Server, clip: Path, tmp_path: Path) -> None:
-    said = output("render_to_file.py", tmp_path, server.grpc_url, str(clip), "toy")
-    assert said.startswith("talk.mp4: ")
+    printed = output("render_to_file.py", tmp_path, server.grpc_url, str(clip), "toy")
+    assert printed.startswith("talk.mp4: ")
     with av.open(str(tmp_path / "talk.mp4")) as video:
-        assert f": {sum(1 for _ in video.decode(video=0))} frames in" in said
+        assert f": {sum(1 for _ in video.decode(video=0))} frames in" in printed
 
 
 def test_render(server: Server, clip: Path, tmp_path: Path) -> None:
-    said = output("render.py", tmp_path, server.http_url, str(clip), "toy")
-    assert said.splitlines()[0] == "frames 0 to 7"
+    printed = output("render.py", tmp_path, server.http_url, str(clip), "toy")
+    assert printed.splitlines()[0] == "frames 0 to 7"
     with LipSyncClient(server.grpc_url) as client:
         units = [unit for chunk in client.render(clip, "toy") for unit in chunk.frames]
     assert (tmp_path / "talk.h264").read_bytes() == b"".join(units)
 
 
 def test_stream(server: Server, clip: Path, tmp_path: Path) -> None:
-    said = output("stream.py", tmp_path, server.grpc_url, str(clip), "toy")
-    pictures = sorted((tmp_path / "pictures").iterdir())
-    assert said == f"{len(pictures)} pictures in pictures\n"
-    assert 50 <= len(pictures) < FRAMES
+    printed = output("stream.py", tmp_path, server.grpc_url, str(clip), "toy")
+    files = sorted((tmp_path / "frames").iterdir())
+    assert printed == f"{len(files)} frames in frames\n"
+    assert 50 <= len(files) < FRAMES
     with LipSyncClient(server.grpc_url) as client:
         chunks = client.render(clip, "toy", RenderOptions("JPEG"))
         frames = [frame for chunk in chunks for frame in chunk.frames]
-    assert [path.read_bytes() for path in pictures] == frames[: len(pictures)]
+    assert [path.read_bytes() for path in files] == frames[: len(files)]
 
 
 def test_avatars(server: Server, tmp_path: Path) -> None:
-    said = output("avatars.py", tmp_path, server.grpc_url)
-    assert said == ("toy: 320x240, 10 frames of its own\nwide: 1280x720, 4 frames of its own\n")
+    printed = output("avatars.py", tmp_path, server.grpc_url)
+    assert printed == "toy: 320x240, a loop of 10 frames\nwide: 1280x720, a loop of 4 frames\n"
 
 
 def test_health(server: Server, tmp_path: Path) -> None:
@@ -83,6 +83,6 @@ def test_each_example_is_run_here() -> None:
 
 
 def test_live(server: Server, clip: Path, tmp_path: Path) -> None:
-    said = output("live.py", tmp_path, server.grpc_url, str(clip), "toy").split()
-    assert int(said[0]) >= FRAMES
-    assert int(said[2]) > 0
+    printed = output("live.py", tmp_path, server.grpc_url, str(clip), "toy").split()
+    assert int(printed[0]) >= FRAMES
+    assert int(printed[2]) > 0

@@ -18,6 +18,8 @@ import tritonclient.http as triton_http
 from lipsync_client import (
     AsyncLipSyncClient,
     LipSyncClient,
+    LiveOptions,
+    LiveSession,
     RenderOptions,
     ServerError,
     Unreachable,
@@ -70,7 +72,8 @@ def test_both_do_their_share(server: Server, toy_server: Server, clip: Path) -> 
 
     before = made(server), made(toy_server)
     render(f"{server.grpc_url},{toy_server.grpc_url}", clip)
-    assert_counted(lambda: made(server) + made(toy_server), sum(before) + 19)
+    # On a busy machine some requests are sent to both.
+    assert_counted(lambda: made(server) + made(toy_server), sum(before) + 19, beyond=19)
     shares = [made(s) - b for s, b in zip((server, toy_server), before, strict=True)]
     assert min(shares) >= 5
 
@@ -101,19 +104,58 @@ def test_a_replica_that_fails_loses_nothing(
     assert render(urls, clip) == undisturbed, "the failed one is still among the URLs"
 
 
-@pytest.mark.server
+@pytest.mark.parametrize("protocol", ["grpc", pytest.param("http", marks=pytest.mark.soak)])
 def test_the_only_server_may_come_back(
-    toy_repository: Path, clip: Path, undisturbed: list[bytes]
+    toy_repository: Path, clip: Path, undisturbed: list[bytes], protocol: str
 ) -> None:
+    """A render and a live session go on after an absence that is shorter than their timeouts."""
+    live_options = LiveOptions(reconnect_timeout_s=120.0)
+
+    async def work(first: Server) -> list[bytes]:
+        url = first.grpc_url if protocol == "grpc" else first.http_url
+        port = {f"{protocol}_port": int(url.rpartition(":")[2])}
+        async with (
+            AsyncLipSyncClient(url, reconnect_timeout_s=120.0) as client,
+            client.live("toy", RenderOptions("JPEG"), live_options) as session,
+        ):
+            shown = asyncio.Event()
+            showing = asyncio.create_task(show(session, shown))
+            frames: list[bytes] = []
+            chunks = client.render(clip, "toy", RenderOptions("JPEG", chunk=8, in_flight=1))
+            async for chunk in chunks:
+                frames.extend(chunk.frames)
+                if chunk.start == 0:
+                    await asyncio.wait_for(shown.wait(), 120)
+                    await asyncio.to_thread(first.stop)
+                    second = Server(toy_repository, models=["toy"], **port)
+                    await asyncio.to_thread(second.start)
+                    shown.clear()
+            try:
+                await asyncio.wait_for(shown.wait(), 120)
+            finally:
+                showing.cancel()
+                await asyncio.gather(showing, return_exceptions=True)
+                await asyncio.to_thread(second.stop)
+        return frames
+
+    async def show(session: LiveSession, shown: asyncio.Event) -> None:
+        """Speak, so that each frame must be rendered, and tell when one comes."""
+        voice = speech(0.2)
+        speaking = asyncio.create_task(speak(session, voice))
+        try:
+            async for frame in session:
+                if frame.video is not None and not frame.idle:
+                    shown.set()
+        finally:
+            speaking.cancel()
+
+    async def speak(session: LiveSession, voice: Tensor) -> None:
+        while True:
+            await session.feed(voice)
+            await asyncio.sleep(0.2)
+
     with Server(toy_repository, models=["toy"]) as first:
-        grpc_port = int(first.grpc_url.rpartition(":")[2])
-        with LipSyncClient(first.grpc_url, reconnect_timeout_s=60.0) as client:
-            chunks = client.render(clip, "toy", RenderOptions(output="JPEG", chunk=8))
-            frames = list(next(chunks).frames)
-            first.stop()
-            with Server(toy_repository, models=["toy"], grpc_port=grpc_port):
-                frames += [frame for chunk in chunks for frame in chunk.frames]
-    assert frames == undisturbed
+        assert asyncio.run(work(first)) == undisturbed
 
 
 def test_a_server_that_never_answered_is_not_waited_for(clip: Path) -> None:
@@ -193,7 +235,7 @@ def test_resume_asks_only_for_what_is_missing(server: Server, clip: Path, tmp_pa
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out.mp4", "whole.mp4"]
 
 
-def test_kept_answers_are_what_was_answered(server: Server, tmp_path: Path) -> None:
+def test_kept_responses_are_those_of_the_server(server: Server, tmp_path: Path) -> None:
     async def ask(output: Output, moved: int = 0) -> tuple[Tensor, int]:
         replicas = await connect(parse_urls(server.grpc_url), Credentials(), 1.0)
         inputs = {"AUDIO": speech(0.5), "LOOP_OFFSET": np.array([moved], np.int64)}

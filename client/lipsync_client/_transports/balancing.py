@@ -58,7 +58,9 @@ class Replica:
 
     def failed(self, now: float) -> None:
         """Note a failure: the server rests for a time that doubles with each failure."""
-        self.rests_until = now + min(LONGEST_REST_S, FIRST_REST_S * 2**self.failures)
+        # Bounded before the power: a client may see thousands of failures in a row.
+        doublings = min(self.failures, 10)
+        self.rests_until = now + min(LONGEST_REST_S, FIRST_REST_S * 2**doublings)
         self.failures += 1
 
     def rests(self, now: float) -> bool:
