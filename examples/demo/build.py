@@ -1,4 +1,4 @@
-"""Builds the demo avatar into model_repository/: draws it, and imports it with its trained networks.
+"""Build the demo avatar into model_repository/: draw it, and import it with its trained networks.
 
 python examples/demo/build.py [--repository DIR] [--force]
 """
@@ -33,10 +33,10 @@ def main(repository: Path, force: bool) -> None:
         _digest(HERE.glob("*.py")),
         _digest([*HERE.glob("*.py"), *WEIGHTS.glob("*.onnx")]),
     )
-    if not force and pack.exists() and _says(built, sources):
+    if not force and pack.exists() and _matches(built, sources):
         click.echo("the demo avatar is built already")
         return
-    if force or not _says(drawn, drawing):
+    if force or not _matches(drawn, drawing):
         shutil.rmtree(WORK, ignore_errors=True)
         WORK.mkdir(parents=True)
         click.echo("drawing the demo avatar (about half a minute) ...")
@@ -48,12 +48,12 @@ def main(repository: Path, force: bool) -> None:
     built.write_text(sources)
 
 
-def _says(stamp: Path, digest: str) -> bool:
+def _matches(stamp: Path, digest: str) -> bool:
     return stamp.exists() and stamp.read_text() == digest
 
 
 def _digest(paths: Iterable[Path]) -> str:
-    """Of what something is made from, so that it is made anew when that changes."""
+    """Return a digest of the sources, so that the result is built again when they change."""
     digest = hashlib.sha256()
     for path in sorted(paths):
         digest.update(path.read_bytes())

@@ -48,7 +48,7 @@ _DEFINITIONS = "".join(
 
 
 def background_svg() -> str:
-    """What never moves, filling WIDTH x HEIGHT: a wall, a low sun, leaves."""
+    """Return the SVG of the background, WIDTH x HEIGHT: a wall, a low sun, leaves."""
     leaves = "".join(
         _leaf(x, y, angle, size, colour)
         for x, y, angle, size, colour in (
@@ -90,7 +90,7 @@ def _leaf(x: float, y: float, angle: float, size: float, colour: str) -> str:
 
 
 def figure_svg(pose: Pose, mouth: Mouth) -> str:
-    """The character in a pose with a mouth, in frame coordinates."""
+    """Return the SVG of the character in a pose with a mouth, in frame coordinates."""
     head = (
         f"translate({pose.x:.3f} {pose.y:.3f}) rotate({pose.roll_deg:.3f}) scale({pose.scale:.4f})"
     )

@@ -1,9 +1,9 @@
-"""Draws the demo avatar and writes it as the raw dataset folder that `lipsync-avatar` reads.
+"""Draw the demo avatar, and write it as the raw dataset folder that `lipsync-avatar` reads.
 
     python examples/demo/draw.py build/demo/dataset
 
-The character is procedural: SVG made by character.py and mouth.py, moved by motion.py and
-rasterised by resvg. The same renderer, given mouth parameters, makes the training truth.
+The character is SVG that character.py and mouth.py write and motion.py moves, rasterised by resvg. The
+same renderer, with other mouth parameters, draws the targets of the training.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from mouth import CLOSED, Mouth
 
 JPEG_QUALITY = 95
 LANDMARKS = 110
-"""Lines of a landmark file. Only 1, 31 and 52 say where the face is."""
+"""Lines of a landmark file. Only 1, 31 and 52 define the face rectangle."""
 
 Image = npt.NDArray[np.uint8]
 
 
 def _rasterise(svg: str, x: int, y: int, width: int, height: int) -> Image:
-    """uint8 [height, width, 4] BGRA, alpha not premultiplied, of a window of the drawing."""
+    """Return a window of the drawing: uint8 [height, width, 4] BGRA, alpha not premultiplied."""
     document = (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}"'
         f' viewBox="{x} {y} {width} {height}">{svg}</svg>'
@@ -47,7 +47,7 @@ def _background() -> Image:
 
 
 def draw(frame: int, mouth: Mouth, window: tuple[int, int, int, int]) -> Image:
-    """uint8 [y2-y1, x2-x1, 3] BGR: the window x1, y1, x2, y2 of a frame, with a mouth."""
+    """Return the window x1, y1, x2, y2 of a frame with a mouth: uint8 [y2-y1, x2-x1, 3] BGR."""
     x1, y1, x2, y2 = window
     figure = _rasterise(figure_svg(pose(frame), mouth), x1, y1, x2 - x1, y2 - y1)
     alpha = figure[:, :, 3:].astype(np.float32) / 255.0
@@ -57,17 +57,17 @@ def draw(frame: int, mouth: Mouth, window: tuple[int, int, int, int]) -> Image:
 
 
 def draw_frame(frame: int, mouth: Mouth = CLOSED) -> Image:
-    """uint8 [720, 1280, 3] BGR: a whole frame of the loop."""
+    """Return a whole frame of the loop: uint8 [720, 1280, 3] BGR."""
     return draw(frame, mouth, (0, 0, WIDTH, HEIGHT))
 
 
 def draw_face(frame: int, mouth: Mouth = CLOSED) -> Image:
-    """uint8 [side, side, 3] BGR: the face square of a frame alone, the same pixels as in `draw_frame`."""
+    """Return the face square of a frame, the same pixels as in `draw_frame`: uint8 [side, side, 3] BGR."""
     return draw(frame, mouth, face_rect(frame))
 
 
 def landmarks(frame: int) -> npt.NDArray[np.int64]:
-    """int64 [110, 2] x, y: an oval about the face, with the three points that define the square."""
+    """Return an oval about the face with the three points that define the square: int64 [110, 2] x, y."""
     x1, y1, x2, y2 = face_rect(frame)
     angle = np.linspace(0.0, 2.0 * np.pi, LANDMARKS, endpoint=False)
     centre, radius = np.array([(x1 + x2) / 2, (y1 + y2) / 2]), 0.45 * (x2 - x1)
@@ -92,12 +92,12 @@ def _write_frame(directory: Path, frame: int) -> None:
 def write_dataset(directory: Path | str) -> None:
     """Write the raw dataset folder: `full_body_img/{k}.jpg` and `landmarks/{k}.lms`, mouth closed.
 
-    The same bytes every time, for the same versions of resvg and OpenCV.
+    The bytes are the same every time, with the same versions of resvg and OpenCV.
     """
     root = Path(directory)
     for name in ("full_body_img", "landmarks"):
         (root / name).mkdir(parents=True, exist_ok=True)
-    # Processes, for resvg_py keeps Python's lock while it draws.
+    # Processes and not threads: resvg_py holds Python's lock while it draws.
     cores = len(os.sched_getaffinity(0))
     with ProcessPoolExecutor(cores, multiprocessing.get_context("spawn")) as pool:
         list(pool.map(functools.partial(_write_frame, root), range(FRAMES), chunksize=4))

@@ -1,4 +1,4 @@
-"""How the drawn avatar moves: sway, breathing, blinks. Everything is a function of the frame number."""
+"""The motion of the drawn avatar: sway, breathing, blinks. Everything is a function of the frame number."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FACE_LEFT, FACE_TOP = -125.0, -72.0
 """Upper left corner of the face square, in the head's own coordinates."""
 
 HEAD_X, HEAD_Y = 640.0, 352.0
-"""Where the middle of the head rests, pixels."""
+"""Position at rest of the middle of the head, pixels."""
 
 _BLINK_CENTRES = (29.0, 84.0, 91.5)
 _BLINK_HALF_FRAMES = 3.5
@@ -23,7 +23,7 @@ _BLINK_HALF_FRAMES = 3.5
 
 @dataclass(frozen=True)
 class Pose:
-    """Where the head is: pixels, degrees, and -1..1 for turn and nod; `lid` 0 open .. 1 shut."""
+    """The pose of the head: pixels, degrees, and -1..1 for turn and nod; `lid` is 0 open .. 1 shut."""
 
     x: float
     y: float
@@ -36,10 +36,10 @@ class Pose:
 
 
 def pose(frame: int) -> Pose:
-    """The pose of frame `frame`, 0..FRAMES-1.
+    """Return the pose of frame `frame`, 0..FRAMES-1.
 
-    Each term is a cosine with a whole number of half periods over the loop, so the motion
-    rests at both ends, where the ping-pong order turns back.
+    Each term is a cosine with a whole number of half periods over the loop, so the head is at rest
+    at both ends, where the ping-pong order turns back.
     """
     if not 0 <= frame < FRAMES:
         raise ValueError(f"frame: expected 0..{FRAMES - 1}, got {frame}")
@@ -61,14 +61,14 @@ def pose(frame: int) -> Pose:
 
 
 def _lid(distance: float) -> float:
-    """A blink: a raised cosine about its centre, flattened so that the eye is shut for two frames."""
+    """Return how far the eye is shut: a raised cosine about the blink, flat at the top for two frames."""
     if abs(distance) >= _BLINK_HALF_FRAMES:
         return 0.0
     return min(1.0, 0.75 * (1.0 + math.cos(math.pi * distance / _BLINK_HALF_FRAMES)))
 
 
 def face_rect(frame: int) -> tuple[int, int, int, int]:
-    """The face square of a frame, x1, y1, x2, y2 in whole pixels. It keeps to the pixel grid."""
+    """Return the face square of a frame, x1, y1, x2, y2 in whole pixels."""
     at = pose(frame)
     side = round(FACE_SIDE * at.scale)
     x1 = round(at.x + FACE_LEFT * at.scale)

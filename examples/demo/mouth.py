@@ -1,4 +1,4 @@
-"""The mouth: five parameters, and the SVG they draw."""
+"""The mouth: five parameters, and the SVG that is drawn from them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import astuple, dataclass
 MOUTH_Y = 84.0
 """Height of the closed lips' line in the head's coordinates, pixels at scale 1."""
 JAW_DROP = 13.0
-"""How far the chin sinks at `jaw` = 1, pixels at scale 1."""
+"""Distance that the chin sinks at `jaw` = 1, pixels at scale 1."""
 
 _OPENING = 42.0
 _HALF_WIDTH = 40.0
@@ -33,7 +33,7 @@ class Mouth:
     tongue: float = 0.0
 
     def values(self) -> tuple[float, ...]:
-        """The five numbers, in the order of the fields."""
+        """Return the five numbers, in the order of the fields."""
         return astuple(self)
 
 
@@ -47,7 +47,7 @@ def _path(points: _Curve) -> str:
 
 
 def _arc(half: float, height: float, power: float, lift: float) -> _Curve:
-    """A bow from (-half, lift) to (half, lift), `height` away from that line in the middle."""
+    """Return a bow from (-half, lift) to (half, lift), `height` away from that line in the middle."""
     curve: _Curve = []
     for i in range(_POINTS):
         u = -math.cos(math.pi * i / (_POINTS - 1))
@@ -56,14 +56,14 @@ def _arc(half: float, height: float, power: float, lift: float) -> _Curve:
 
 
 def mouth_svg(mouth: Mouth) -> str:
-    """SVG of lips, teeth and tongue about (0, 0) = the middle of the closed lips' line."""
+    """Return the SVG of lips, teeth and tongue; (0, 0) is the middle of the closed lips' line."""
     jaw = max(0.0, mouth.jaw)
     half = _HALF_WIDTH + 7.0 * mouth.width - 15.0 * mouth.round - 2.0 * jaw
     opening = _OPENING * jaw
     corner = -4.0 - 2.5 * mouth.width + 3.0 * mouth.round + 0.16 * opening
     rise, fall = -0.20 * opening, 0.80 * opening
     power = 2.2 + 0.8 * mouth.round
-    # The closed line bows down a little, so the mouth at rest smiles.
+    # The closed line bows down a little, so the mouth smiles at rest.
     inner_top = _arc(half - 2.0, rise + 1.6, power, corner)
     inner_bottom = _arc(half - 2.0, fall + 1.6, power, corner)
 
@@ -120,7 +120,7 @@ def _taper(u: float) -> float:
 
 
 def _inside(mouth: Mouth, half: float, rise: float, fall: float, opening: float) -> str:
-    """Tongue and teeth; the caller clips them to the cavity."""
+    """Return the SVG of tongue and teeth; the caller clips them to the cavity."""
     tongue_top = fall + 3.0 - opening * (0.34 + 0.42 * mouth.tongue)
     tongue = (
         f'<ellipse cx="0" cy="{tongue_top + 16:.2f}" rx="{half * 0.66:.2f}" ry="16" fill="url(#tongue)"/>'
