@@ -35,7 +35,7 @@ class ModelControl:
         timeout_s: for each call; the response to a load comes when the model is ready.
 
     Raises:
-        ModelControlError: the URL is none of these; from the methods: the server refuses, or does not answer.
+        ModelControlError: the URL is another; from a method: the server refuses, or is silent.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class ModelControl:
         self._call(f"unload {model}", lambda client, options: client.unload_model(model, **options))
 
     def check(self) -> None:
-        """Raise ModelControlError if no server answers there, or not with this key."""
+        """Raise ModelControlError if no server responds there, or not to this key."""
         self._call(
             "list the models", lambda client, options: client.get_model_repository_index(**options)
         )

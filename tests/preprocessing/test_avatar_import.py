@@ -202,7 +202,7 @@ def test_a_name_is_given_once(add: Any, repository: Path) -> None:
 
 
 def wrong_models(tmp_path: Path) -> dict[str, tuple[Path, str]]:
-    """Files that are not a generator, with what must be said of them."""
+    """Return files that are no generator, and the messages that they must give."""
     text = tmp_path / "text.onnx"
     text.write_text("not a model")
     empty = tmp_path / "empty.onnx"

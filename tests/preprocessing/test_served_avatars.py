@@ -34,13 +34,13 @@ class Caller(threading.Thread):
         self._client = grpc.InferenceServerClient(url.removeprefix("grpc://"))
         self._name = name
         self.stop = threading.Event()
-        self.answers: Counter[bytes] = Counter()
+        self.responses: Counter[bytes] = Counter()
         self.errors: list[str] = []
 
     def run(self) -> None:
         while not self.stop.is_set():
             try:
-                self.answers[self.render().tobytes()] += 1
+                self.responses[self.render().tobytes()] += 1
                 self.stop.wait(0.1)  # the other half of the cores is for what loads
             except Exception as error:
                 self.errors.append(str(error))
@@ -50,12 +50,12 @@ class Caller(threading.Thread):
         tensor = grpc.InferInput("AUDIO", [len(audio)], "FP32")
         tensor.set_data_from_numpy(audio)
         wanted = [grpc.InferRequestedOutput("FRAMES")]
-        answer = self._client.infer(self._name, [tensor], outputs=wanted, client_timeout=60)
-        return answer.as_numpy("FRAMES")
+        response = self._client.infer(self._name, [tensor], outputs=wanted, client_timeout=60)
+        return response.as_numpy("FRAMES")
 
-    def wait_for_answers(self, count: int) -> None:
-        goal = self.answers.total() + count
-        while self.answers.total() < goal and not self.errors:
+    def wait_for_responses(self, count: int) -> None:
+        goal = self.responses.total() + count
+        while self.responses.total() < goal and not self.errors:
             self.stop.wait(0.02)
 
 
@@ -97,21 +97,21 @@ def test_avatars_come_go_and_switch_while_others_render(
         caller.start()
     berta = Caller(served.grpc_url, "berta")
     try:
-        callers[0].wait_for_answers(3)
+        callers[0].wait_for_responses(3)
         for url in (served.grpc_url, served.http_url):
             cli("add", "berta", *add_arguments, "--raw", "--load", "--url", url, *WITH_KEY)
             assert berta.render().shape == SHAPE
             cli("remove", "berta", "--repository", str(anna), "--unload", "--url", url, *WITH_KEY)
             with pytest.raises(Exception, match="berta"):
                 berta.render()
-        assert [len(c.answers) for c in callers] == [1, 1]
+        assert [len(c.responses) for c in callers] == [1, 1]
         at = ["--repository", str(anna), "--load", "--url", served.grpc_url, *WITH_KEY]
         cli("update", "anna", "--generator", str(other_generator_file), *at)
-        callers[0].wait_for_answers(6)  # those in flight at the switch may be the old version's
-        assert [len(c.answers) for c in callers] == [2, 2]
+        callers[0].wait_for_responses(6)  # those in flight at the switch may be the old version's
+        assert [len(c.responses) for c in callers] == [2, 2]
         new = callers[0].render().tobytes()
         cli("update", "anna", "--rollback", *at)
-        callers[0].wait_for_answers(6)
+        callers[0].wait_for_responses(6)
         assert callers[0].render().tobytes() != new
     finally:
         for caller in callers:
@@ -119,7 +119,7 @@ def test_avatars_come_go_and_switch_while_others_render(
         for caller in callers:
             caller.join(60)
     assert [c.errors for c in callers] == [[], []]
-    assert [len(c.answers) for c in callers] == [2, 2]
+    assert [len(c.responses) for c in callers] == [2, 2]
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])

@@ -71,12 +71,12 @@ def profile_files(repository: Path) -> dict[str, Path]:
 @pytest.mark.parametrize("profile", GPU_PROFILES)
 def test_gpu_profiles_differ_only_as_they_say(anna: Path, profile: str) -> None:
     before = {p: p.read_bytes() for p in anna.glob("*/config.pbtxt")}
-    said = done(anna, "tune", "anna", "--profile", profile, "--gpu-memory-mb", "8192")
+    output = done(anna, "tune", "anna", "--profile", profile, "--gpu-memory-mb", "8192")
     assert {p: p.read_bytes() for p in anna.glob("*/config.pbtxt")} == before
     encoder = encoder_of(anna)
     files = profile_files(anna)
     assert set(files) == {"anna_generator", encoder, "anna_compositor"}
-    assert said.endswith(f"lipsync-server --profile {profile}\n")
+    assert output.endswith(f"lipsync-server --profile {profile}\n")
     cuda = {"cudnn_conv_algo_search", "gpu_mem_limit", "arena_extend_strategy"}
     for model, path in files.items():
         usual, tuned = config(anna / model / "config.pbtxt"), config(path)
@@ -163,7 +163,7 @@ def test_profiles_live_with_their_avatar(
     update_generator(anna, "anna", other_generator_file)
     prune_versions(anna, "anna")
     assert (anna / "anna_generator/configs/cuda.pbtxt").read_bytes() == text
-    # A new avatar begins without: nobody measured it.
+    # A new avatar has none, because nothing was measured for it.
     add_avatar(anna, "carla", raw_dataset, generator_file, encoder_file)
     assert Repository(anna).avatar("carla").profiles == ()
     # The encoder is theirs together.
@@ -172,8 +172,8 @@ def test_profiles_live_with_their_avatar(
     assert Repository(anna).avatar("anna").profiles == ("tensorrt-fp16",)
     done(anna, "remove", "berta")
     assert not (anna / encoder / "configs/cuda.pbtxt").exists()
-    said = done(anna, "tune", "anna", "--profile", "tensorrt-fp16", "--remove")
-    assert f"{encoder}/configs/tensorrt-fp16.pbtxt" in said
+    output = done(anna, "tune", "anna", "--profile", "tensorrt-fp16", "--remove")
+    assert f"{encoder}/configs/tensorrt-fp16.pbtxt" in output
     assert profile_files(anna) == {}
     assert not (anna / "anna_generator/configs").exists()
 
@@ -183,8 +183,8 @@ def test_a_profile_of_another_config_is_told(anna: Path, tmp_path: Path) -> None
     assert done(anna, "inspect", "anna", "-o", tmp_path / "a.png").endswith("\nprofile cuda\n")
     with (anna / "anna_generator/config.pbtxt").open("a") as file:
         file.write("# another\n")
-    said = done(anna, "inspect", "anna", "-o", tmp_path / "b.png")
-    assert "profile cuda  made from another config.pbtxt: tune again" in said
+    output = done(anna, "inspect", "anna", "-o", tmp_path / "b.png")
+    assert "profile cuda  made from another config.pbtxt: tune again" in output
 
 
 def test_wrong_usage_and_failures(anna: Path) -> None:
@@ -309,13 +309,13 @@ def test_tune_measures_and_writes_what_it_measured(
     anna: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tune, "cores", lambda: 1)  # which leaves one candidate
-    said = done(anna, "tune", "anna", "--profile", "onnxruntime", "--seconds", "0.5")
-    row = re.search(r"^onnxruntime, 1 thread per frame +([\d.]+) +([\d.]+) +equal$", said, re.M)
-    assert row is not None, said
+    output = done(anna, "tune", "anna", "--profile", "onnxruntime", "--seconds", "0.5")
+    row = re.search(r"^onnxruntime, 1 thread per frame +([\d.]+) +([\d.]+) +equal$", output, re.M)
+    assert row is not None, output
     assert float(row[1]) > 1
     assert float(row[2]) > 0
     assert re.search(
-        r"^frames per second by frames per request: 8: [\d.]+, 16: [\d.]+, 32: ", said, re.M
+        r"^frames per second by frames per request: 8: [\d.]+, 16: [\d.]+, 32: ", output, re.M
     )
     text = (anna / "anna_generator/configs/onnxruntime.pbtxt").read_text()
     assert re.search(rf"^# Measured on 1 cores.*: {row[1]} frames per second", text, re.M)
@@ -332,7 +332,7 @@ def test_psnr() -> None:
 
 
 def test_the_deployments_ask_for_profiles_there_are() -> None:
-    """A name that nobody writes would be loaded as usual, without a word."""
+    """Triton loads the usual config, without an error, for a name that no profile has."""
     compose = yaml.safe_load((ROOT / "docker/compose.yaml").read_text())
     overlay = (ROOT / "docker/k8s/overlays/gpu/kustomization.yaml").read_text()
     patch = yaml.safe_load(yaml.safe_load(overlay)["patches"][0]["patch"])
@@ -349,17 +349,17 @@ def test_the_deployments_ask_for_profiles_there_are() -> None:
 @pytest.mark.soak
 @pytest.mark.timeout(900)
 def test_auto_takes_the_fastest_exact_one(anna: Path) -> None:
-    said = done(anna, "tune", "anna", "--profile", "auto", "--visual-cache-mb", "64")
+    output = done(anna, "tune", "anna", "--profile", "auto", "--visual-cache-mb", "64")
     row = re.compile(
         r"^(onnxruntime|openvino-f32), .*? +([\d.]+) +([\d.]+) +(?:equal|[\d.]+)$", re.M
     )
-    rows = [(name, float(fps), float(cpu_ms)) for name, fps, cpu_ms in row.findall(said)]
+    rows = [(name, float(fps), float(cpu_ms)) for name, fps, cpu_ms in row.findall(output)]
     assert {name for name, _, _ in rows} == {"onnxruntime", "openvino-f32"}
-    busy = "the machine was busy" in said
+    busy = "the machine was busy" in output
     best = min(rows, key=lambda r: r[2]) if busy else max(rows, key=lambda r: r[1])
     (profile,) = Repository(anna).avatar("anna").profiles
     assert profile == best[0]
-    assert ("for clients: --chunk" in said) != busy
+    assert ("for clients: --chunk" in output) != busy
     with Server(anna, models=["anna"], profile=profile) as server:
         engine = server.engines()["anna_generator"]
     assert engine.startswith("ONNX Runtime" if profile == "onnxruntime" else "OpenVINO")

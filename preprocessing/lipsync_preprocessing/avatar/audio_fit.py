@@ -1,4 +1,4 @@
-"""Whether a generator was trained with the audio features that it gets.
+"""A test of whether a generator was trained with the audio features that it gets.
 
 The training code has three kinds of audio features, and a checkpoint of one loads as one of another: the
 shapes are the same. But the batch norms bring the features of the training to values of order one in every

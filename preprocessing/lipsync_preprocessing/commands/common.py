@@ -71,7 +71,7 @@ def repository_option(command: _Command[_Parameters]) -> _Command[_Parameters]:
 
 
 def model_control(url: str | None, admin_key: str | None) -> ModelControl:
-    """Return the model control of the server at --url, after a call that shows that it answers."""
+    """Return the model control of the server at --url, after a call that shows that it responds."""
     from lipsync_preprocessing.model_control import ModelControl
 
     if url is None:

@@ -21,7 +21,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class DatasetOptions:
-    """How to read a dataset folder where its files leave a choice.
+    """Options for a dataset folder whose files leave a choice.
 
     Attributes:
         parsing: use the parsing masks, if there are any.
@@ -62,7 +62,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class VideoCoding:
-    """How the packets of a video are decoded; each group by itself, with a new decoder.
+    """The decoding of a video's packets; each group is decoded by itself, with a new decoder.
 
     Attributes:
         codec: FFmpeg's name of the decoder.

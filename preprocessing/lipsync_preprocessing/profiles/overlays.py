@@ -1,4 +1,4 @@
-"""What an execution profile changes in a model's config, and why.
+"""The changes that an execution profile makes in a model's config, with their reasons.
 
 A profile is a whole config beside the usual one, `configs/PROFILE.pbtxt`, which Triton reads with
 `--model-config-name=PROFILE`; models without one are loaded as usual. So `config.pbtxt` stays what stock
