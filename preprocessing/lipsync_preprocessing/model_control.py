@@ -8,6 +8,7 @@ its own way to send it: HTTP has a header of that name, gRPC a prefix before the
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from ipaddress import ip_address
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
@@ -21,6 +22,7 @@ Client: TypeAlias = (
     "tritonclient.grpc.InferenceServerClient | tritonclient.http.InferenceServerClient"
 )
 
+_UNLIMITED = -1
 DEFAULT_KEY_NAME = "admin-key"
 GRPC_KEY_PREFIX = "triton-grpc-protocol-"
 LOAD_TIMEOUT_S = 300.0
@@ -95,7 +97,7 @@ class ModelControl:
 
     def _client(self) -> Client:
         if self._scheme == "grpc":
-            return tritonclient.grpc.InferenceServerClient(self._address)
+            return grpc_client(self._address)
         return tritonclient.http.InferenceServerClient(
             self._address, ssl=self._scheme == "https", network_timeout=self._timeout_s
         )
@@ -116,3 +118,23 @@ class ModelControl:
                 f" --model-control-mode=explicit: {line}"
             )
         return ModelControlError(f"{self.url}: cannot {action}: {line}")
+
+
+def grpc_client(address: str) -> tritonclient.grpc.InferenceServerClient:
+    """Return a gRPC client of HOST:PORT; it uses no proxy of the environment for this machine."""
+    return tritonclient.grpc.InferenceServerClient(
+        address,
+        channel_args=[
+            ("grpc.max_send_message_length", _UNLIMITED),
+            ("grpc.max_receive_message_length", _UNLIMITED),
+            ("grpc.enable_http_proxy", int(not _is_loopback(address))),
+        ],
+    )
+
+
+def _is_loopback(address: str) -> bool:
+    host = urlsplit(f"//{address}").hostname or ""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False

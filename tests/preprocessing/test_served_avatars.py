@@ -149,8 +149,15 @@ def test_a_model_that_does_not_load_says_why(
     cli("update", "anna", "--rollback", "--repository", str(anna))
 
 
-def test_server_without_explicit_control(anna: Path, server: Server) -> None:
-    at = ["--repository", str(anna), "--load", "--url", server.http_url]
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_server_without_explicit_control(
+    anna: Path, server: Server, protocol: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is on this machine: a proxy of the environment, where nothing listens, is not used."""
+    for name in ("http_proxy", "https_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    url = server.grpc_url if protocol == "grpc" else server.http_url
+    at = ["--repository", str(anna), "--load", "--url", url]
     assert "--model-control-mode=explicit" in cli("update", "anna", *at, expect=1)
 
 

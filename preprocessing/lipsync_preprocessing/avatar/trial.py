@@ -17,6 +17,7 @@ from lipsync_preprocessing.dataset.types import Image
 from lipsync_preprocessing.embedded import embedded_server, speech
 from lipsync_preprocessing.errors import AvatarError, ModelControlError, ModelError
 from lipsync_preprocessing.graphs.onnx_files import check_versions, read_proto
+from lipsync_preprocessing.model_control import grpc_client
 from lipsync_preprocessing.repository import GENERATOR, InstalledAvatar, Repository
 from lipsync_preprocessing.repository.names import AUDIO_WINDOW
 
@@ -84,7 +85,7 @@ class _Caller:
     """Requests to a server's models."""
 
     def __init__(self, url: str) -> None:
-        self._client = tritonclient.grpc.InferenceServerClient(url.removeprefix("grpc://"))
+        self._client = grpc_client(url.removeprefix("grpc://"))
 
     def close(self) -> None:
         self._client.close()
