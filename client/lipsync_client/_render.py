@@ -28,7 +28,7 @@ class RenderOptions:
     """The options of a render.
 
     Attributes:
-        output: "FRAMES", "JPEG" or "H264"; None for H264, or for what the output format of a file needs.
+        output: "FRAMES" (BGR), "I420", "JPEG" or "H264"; None for H264, or for what an output file needs.
         chunk: frames per request; None for the most that the server allows.
         in_flight: requests in flight at once, which bounds the memory; None for 3, and 2 more for each
             further server.
@@ -80,8 +80,8 @@ class Chunk:
 
     Attributes:
         start: number of the first one, from 0.
-        frames: uint8 (n, H, W, 3) BGR for the output FRAMES, else an object array of n encoded frames
-            (bytes).
+        frames: uint8 (n, H, W, 3) BGR for FRAMES, uint8 (n, H * 3 / 2, W) for I420, else n encoded frames
+            (bytes, object array).
     """
 
     start: int

@@ -123,6 +123,23 @@ def test_pose_offset_goes_on_where_the_last_clip_ended(
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("avatar", ["toy", "wide"])
+def test_i420(
+    server: Server, oracles: dict[str, oracle.Oracle], protocol: str, avatar: str
+) -> None:
+    """Planar YUV of the same frames: exactly what OpenCV makes of `FRAMES`."""
+    wave = speech(0.4)
+    triton = Triton(server, protocol)
+    bgr, i420 = triton.frames(avatar, wave), triton.frames(avatar, wave, "I420")
+    height, width = bgr.shape[1:3]
+    assert i420.shape == (len(bgr), height * 3 // 2, width)
+    for frame, planar, expected in zip(bgr, i420, oracles[avatar].render(wave), strict=True):
+        assert np.array_equal(planar, cv2.cvtColor(frame, cv2.COLOR_BGR2YUV_I420))
+        of_oracle = cv2.cvtColor(expected, cv2.COLOR_BGR2YUV_I420)
+        assert np.abs(planar.astype(int) - of_oracle).max() <= 1
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_jpeg(server: Server, protocol: str) -> None:
     wave = speech(0.4)
     triton = Triton(server, protocol)

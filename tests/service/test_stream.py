@@ -62,14 +62,16 @@ class Stream:
             self._client.close()
 
 
-@pytest.mark.parametrize("seconds", [0.05, 1.0, 3.3])
-def test_frames_are_those_of_slices(server: Server, seconds: float) -> None:
+@pytest.mark.parametrize(
+    ("seconds", "output"), [(0.05, "FRAMES"), (1.0, "FRAMES"), (1.0, "I420"), (3.3, "FRAMES")]
+)
+def test_frames_are_those_of_slices(server: Server, seconds: float, output: str) -> None:
     wave, triton = speech(seconds), Triton(server, "grpc")
     at = 0
-    for start, frames in Stream(server, wave, AVATAR="toy", OUTPUT="FRAMES", LOOP_OFFSET=7):
+    for start, frames in Stream(server, wave, AVATAR="toy", OUTPUT=output, LOOP_OFFSET=7):
         assert start == at
         expected = triton.frames(
-            "toy", wave, clip=len(wave), first=start, count=len(frames), loop_offset=7
+            "toy", wave, output, clip=len(wave), first=start, count=len(frames), loop_offset=7
         )
         assert np.array_equal(frames, expected)
         at += len(frames)
@@ -113,7 +115,11 @@ def test_cancelling_stops_the_work(server: Server) -> None:
         ({"AVATAR": "../../etc"}, None, "AVATAR must be the name of an avatar"),
         ({"AVATAR": "stream"}, None, "AVATAR must be the name of an avatar"),
         ({"AVATAR": "mel"}, None, "unexpected inference output 'H264'"),
-        ({"AVATAR": "toy", "OUTPUT": "MP3"}, None, "OUTPUT must be one of FRAMES, JPEG, H264"),
+        (
+            {"AVATAR": "toy", "OUTPUT": "MP3"},
+            None,
+            "OUTPUT must be one of FRAMES, I420, JPEG, H264",
+        ),
         ({"AVATAR": "toy", "LOOP_OFFSET": 2**60}, None, "LOOP_OFFSET must be within"),
         ({"AVATAR": "toy"}, {"crf": 99}, "crf must be an integer from 0 to 51, got 99"),
         ({"AVATAR": "toy"}, {"crf": 20.5}, r"crf must be an integer, a string or a .*, got 20\.5"),

@@ -15,7 +15,7 @@ from .._errors import InputError
 
 Tensor = NDArray[Any]
 # The outputs of an avatar. A new one is added here, and nowhere else in the client.
-Output = Literal["FRAMES", "JPEG", "H264"]
+Output = Literal["FRAMES", "I420", "JPEG", "H264"]
 Parameter = str | int | bool
 
 

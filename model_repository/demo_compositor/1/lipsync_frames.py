@@ -106,6 +106,16 @@ class AvatarFrames:
         self._bgr: dict[int, Image] = {}
         self._i420: dict[int, Background] = {}
 
+    @property
+    def bgr_shape(self) -> tuple[int, int, int]:
+        """Shape of a BGR frame: (height, width, 3)."""
+        return self.height, self.width, 3
+
+    @property
+    def i420_shape(self) -> tuple[int, int]:
+        """Shape of an I420 frame: (height * 3 / 2, width), both sides rounded down to even."""
+        return (self.height & ~1) * 3 // 2, self.width & ~1
+
     def preload(self) -> None:
         """Decode backgrounds for H.264, the usual output, until the budget is used up."""
         for k in range(len(self)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ import triton_python_backend_utils as pb_utils
 from lipsync_frames import AvatarFrames, Paste
 from lipsync_telemetry import INTERNAL, Telemetry
 
-OUTPUTS = ("FRAMES", "JPEG", "H264")
+OUTPUTS = ("FRAMES", "I420", "JPEG", "H264")
+Item = tuple[int, Any, float]  # the avatar's frame, the patch, and the share of the original pixels
 
 
 class TritonPythonModel:
@@ -81,13 +82,15 @@ class TritonPythonModel:
         work = list(zip(frames, patches, shares, strict=True))
         wanted = request.requested_output_names()
         outputs = []
-        if "FRAMES" in wanted:
-            pictures = np.empty((len(work), avatar.height, avatar.width, 3), np.uint8)
-            for out, (k, patch, own) in zip(pictures, work, strict=True):
-                began = time.perf_counter()
-                avatar.compose_bgr(k, patch, out, own)
-                self._pasting += time.perf_counter() - began
-            outputs.append(pb_utils.Tensor("FRAMES", pictures))
+        for name, shape, compose in (
+            ("FRAMES", avatar.bgr_shape, avatar.compose_bgr),
+            ("I420", avatar.i420_shape, avatar.compose_i420),
+        ):
+            if name in wanted:
+                images = np.empty((len(work), *shape), np.uint8)
+                for image, item in zip(images, work, strict=True):
+                    self._compose(compose, item, image)
+                outputs.append(pb_utils.Tensor(name, images))
         if "JPEG" in wanted:
             units = [encode.jpeg(frame, options.jpeg_quality) for frame in self._bgr(work)]
             outputs.append(_bytes_tensor("JPEG", units))
@@ -105,23 +108,25 @@ class TritonPythonModel:
             raise encode.OptionError(f"expected one LEVEL a PATCH, got {len(levels)} and {count}")
         return list(self._paste.own_share(levels).tolist())
 
-    def _bgr(self, work: list[tuple[int, Any, float]]) -> Iterator[Any]:
-        frame = np.empty((self._avatar.height, self._avatar.width, 3), np.uint8)
-        for k, patch, own in work:
-            began = time.perf_counter()
-            self._avatar.compose_bgr(k, patch, frame, own)
-            self._pasting += time.perf_counter() - began
+    def _bgr(self, work: list[Item]) -> Iterator[Any]:
+        """Yield each frame as BGR in one buffer, which the next frame overwrites."""
+        frame = np.empty(self._avatar.bgr_shape, np.uint8)
+        for item in work:
+            self._compose(self._avatar.compose_bgr, item, frame)
             yield frame
 
-    def _i420(self, work: list[tuple[int, Any, float]]) -> Iterator[Any]:
-        # Rounded down to even, as the avatar's backgrounds are.
-        height, width = self._avatar.height & ~1, self._avatar.width & ~1
-        picture = np.empty((height * 3 // 2, width), np.uint8)
-        for k, patch, own in work:
-            began = time.perf_counter()
-            self._avatar.compose_i420(k, patch, picture, own)
-            self._pasting += time.perf_counter() - began
-            yield picture
+    def _i420(self, work: list[Item]) -> Iterator[Any]:
+        """Yield each frame as I420 in one buffer, which the next frame overwrites."""
+        frame = np.empty(self._avatar.i420_shape, np.uint8)
+        for item in work:
+            self._compose(self._avatar.compose_i420, item, frame)
+            yield frame
+
+    def _compose(self, compose: Callable[..., None], item: Item, out: Any) -> None:
+        k, patch, own = item
+        began = time.perf_counter()
+        compose(k, patch, out, own)
+        self._pasting += time.perf_counter() - began
 
 
 def _bytes_tensor(name: str, units: list[bytes]) -> Any:

@@ -17,7 +17,6 @@ from lipsync_preprocessing.repository.config_files import (
 from lipsync_preprocessing.repository.names import COMPOSITOR, GENERATOR, RAW
 from lipsync_preprocessing.repository.repository import Repository
 
-FRAMES_OUTPUT = "FRAMES"
 _WIDEST_FEATHER_PX = FACE // 2
 _SHORTEST_SILENCE_S = 0.05
 _LONGEST_SILENCE_S = 0.23  # `mel` reports the level 0.35 s about a frame; the easing takes the rest
@@ -144,9 +143,15 @@ def write_raw(store: Repository, template: str, name: str, directory: Path) -> N
 
 
 def _set_frame_size(config: ModelConfig, size: tuple[int, int]) -> None:
-    """Set the config's FRAMES output to [-1, height, width, 3]."""
-    output = next((o for o in config.output if o.name == FRAMES_OUTPUT), None)
-    if output is None:
-        raise RepositoryError(f"{config.name}: expected an output {FRAMES_OUTPUT} in its config")
-    del output.dims[:]
-    output.dims.extend((-1, size[1], size[0], 3))
+    """Set the shapes of the config's raw outputs: FRAMES is BGR; I420 has even sides."""
+    width, height = size
+    shapes = {
+        "FRAMES": (-1, height, width, 3),
+        "I420": (-1, (height & ~1) * 3 // 2, width & ~1),
+    }
+    outputs = {output.name: output for output in config.output}
+    for name, shape in shapes.items():
+        if name not in outputs:
+            raise RepositoryError(f"{config.name}: expected an output {name} in its config")
+        del outputs[name].dims[:]
+        outputs[name].dims.extend(shape)
