@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from dataclasses import dataclass
 
@@ -76,8 +77,8 @@ class LiveSessions:
                 finally:
                     feeding.cancel()
                     await asyncio.gather(feeding, return_exceptions=True)
-        except ServerError:
-            pass  # the server was too slow for the session to go on
+        except ServerError as e:  # the server was too slow for the session to go on
+            print(f"session {number + 1} ended: {e}", file=sys.stderr)
         return shown, first_s
 
 

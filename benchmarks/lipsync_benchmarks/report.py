@@ -31,7 +31,7 @@ SESSION_S = 15.0  # of each live session
 
 
 @dataclass(frozen=True)
-class Options:
+class ReportOptions:
     """The options of one run.
 
     Attributes:
@@ -76,7 +76,7 @@ def main(
         raise click.BadParameter(f"no section {min(unknown)}; there are {', '.join(SECTIONS)}")
     begun = time.perf_counter()
     images = (page.parent if page else ROOT / "out") / "images"
-    options = Options(width, seconds, turns, keys, images)
+    options = ReportOptions(width, seconds, turns, keys, images)
     case = build(width)
     text = f"# Benchmarks\n\n`make bench` wrote this page on {machine()}.\n"
     with tempfile.TemporaryDirectory(dir=WORK) as folder:
@@ -91,7 +91,7 @@ def main(
     click.echo(f"{(time.perf_counter() - begun) / 60:.1f} minutes", err=True)
 
 
-def rows_section(case: Case, scratch: Path, options: Options) -> str:
+def rows_section(case: Case, scratch: Path, options: ReportOptions) -> str:
     """Measure the rows, and return their tables."""
     fps, pool = {}, USUAL_POOL
     if options.keys is None or "pool" in options.keys:
@@ -131,7 +131,7 @@ FPS of 32 frames for each number of workers and batch; the best was measured as 
     return text
 
 
-def scaling_section(case: Case, scratch: Path, options: Options) -> str:
+def scaling_section(case: Case, scratch: Path, options: ReportOptions) -> str:
     """Measure the steps of a request and the scaling with load, and return their tables."""
     from .plots import plot_scaling, plot_steps
     from .scaling import measure_scaling, scaling_tables
@@ -168,14 +168,14 @@ Memory of the server's processes (USS, MB), after its first run and after all of
 {table(["process", "before", "after"], lines)}"""
 
 
-def memory_section(case: Case, scratch: Path, _: Options) -> str:
+def memory_section(case: Case, scratch: Path, _: ReportOptions) -> str:
     """Measure the memory of each process, and its parts."""
     from . import memory
 
     return memory.memory_section(case, scratch)
 
 
-def sessions_section(_: Case, __: Path, options: Options) -> str:
+def sessions_section(_: Case, __: Path, options: ReportOptions) -> str:
     """Measure the number of live sessions that this machine carries."""
     from . import sessions
 
@@ -184,7 +184,7 @@ def sessions_section(_: Case, __: Path, options: Options) -> str:
     )
 
 
-def deployment_section(case: Case, _: Path, __: Options) -> str:
+def deployment_section(case: Case, _: Path, __: ReportOptions) -> str:
     """Measure the installation and the start of client and server."""
     command = [sys.executable, str(ROOT / "scripts" / "deployment_cost")]
     command += ["--repository", str(case.repository)]

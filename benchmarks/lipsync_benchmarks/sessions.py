@@ -23,7 +23,7 @@ WARM_UP_S = 1.5
 
 
 @dataclass(frozen=True)
-class Load:
+class SessionLoad:
     """The figures of one number of sessions.
 
     Attributes:
@@ -44,7 +44,7 @@ class Load:
         return self.repeated <= LIMIT
 
 
-def measure_load(server: Server, sessions: int, seconds: float) -> Load:
+def measure_load(server: Server, sessions: int, seconds: float) -> SessionLoad:
     """Run this number of sessions for some seconds."""
     with JobProcess(LiveSessions(server.grpc_url, sessions, seconds)) as process:
         involved = [process.process, *server_processes(server)]
@@ -59,16 +59,16 @@ def measure_load(server: Server, sessions: int, seconds: float) -> Load:
         cores = (cpu_seconds(involved) - before) / outcome.seconds
         look()
     share = outcome.repeated / outcome.frames
-    return Load(sessions, share, cores, memory, outcome.first_frame_s)
+    return SessionLoad(sessions, share, cores, memory, outcome.first_frame_s)
 
 
-def find_largest(server: Server, seconds: float) -> list[Load]:
+def find_largest(server: Server, seconds: float) -> list[SessionLoad]:
     """Double the number of sessions until the server does not carry them, then halve the interval.
 
     Returns:
         the loads that were measured, by number of sessions.
     """
-    loads: dict[int, Load] = {}
+    loads: dict[int, SessionLoad] = {}
     low, high = 0, LARGEST + 1
     number = 1
     while high - low > 1:
@@ -84,7 +84,7 @@ def find_largest(server: Server, seconds: float) -> list[Load]:
     return [loads[n] for n in sorted(loads)]
 
 
-def sessions_line(name: str, loads: list[Load]) -> list[str]:
+def sessions_line(name: str, loads: list[SessionLoad]) -> list[str]:
     """Return the row of the table for one server."""
     carried = [load for load in loads if load.carried]
     best = carried[-1] if carried else None

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from lipsync_client import protocol
+from lipsync_client._render import FIRST_CHUNK
 from lipsync_client._transports.errors import to_error
 
 from .failures import WrongResponse
-from .settings import Address
+from .settings import Endpoint
 
 Tensors = dict[str, NDArray[Any]]
 
@@ -45,6 +46,14 @@ def slice_tensors(
     return {"AUDIO": np.ascontiguousarray(samples[begin:end])} | {
         name: np.array([value], np.int64) for name, value in numbers.items()
     }
+
+
+def cut_chunks(total: int, largest: int) -> Iterator[tuple[int, int]]:
+    """Yield the first frame and the number of frames of each request: a small one first, as in the client."""
+    first, count = 0, min(largest, FIRST_CHUNK)
+    while first < total:
+        yield first, min(count, total - first)
+        first, count = first + count, largest
 
 
 class TimedConnection(Protocol):
@@ -107,7 +116,7 @@ class GrpcConnection(_TritonConnection):
     type = "gRPC"
     _module = tritonclient.grpc
 
-    def __init__(self, address: Address, timeout_s: float, headers: dict[str, str]) -> None:
+    def __init__(self, address: Endpoint, timeout_s: float, headers: dict[str, str]) -> None:
         super().__init__(f"grpc://{address.host_port}", timeout_s, headers)
         # Channels with the same target and arguments would share one connection: each user needs its own.
         arguments = [
@@ -182,7 +191,7 @@ class HttpConnection(_TritonConnection):
     _module = tritonclient.http
 
     def __init__(
-        self, address: Address, timeout_s: float, headers: dict[str, str], in_flight: int
+        self, address: Endpoint, timeout_s: float, headers: dict[str, str], in_flight: int
     ) -> None:
         super().__init__(f"http://{address.host_port}", timeout_s, headers)
         self._client = tritonclient.http.InferenceServerClient(

@@ -23,7 +23,7 @@ _PORTS = {"http": 8000, "grpc": 8001, "metrics": 8002}
 
 
 @dataclass(frozen=True)
-class Address:
+class Endpoint:
     """The address of one protocol.
 
     Attributes:
@@ -82,8 +82,8 @@ class LoadTestSettings:
         audio: float32 [samples], 16 kHz.
     """
 
-    grpc: Address
-    http: Address
+    grpc: Endpoint
+    http: Endpoint
     metrics: list[str]
     headers: dict[str, str]
     avatars: list[str]
@@ -137,7 +137,7 @@ class LoadTestSettings:
         return self.clips[seconds]
 
 
-def address(url: str, host: str | None, protocol: str) -> Address:
+def address(url: str, host: str | None, protocol: str) -> Endpoint:
     """Return the address of a protocol: its own URL, or its usual port on Locust's host.
 
     Raises:
@@ -150,7 +150,7 @@ def address(url: str, host: str | None, protocol: str) -> Address:
         raise ValueError(f"expected {protocol}://HOST:PORT, got {text!r}")
     port = parts.port if parts.port and plain == protocol else _PORTS[protocol]
     name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return Address(f"{name}:{port}", parts.scheme in ("https", "grpcs"))
+    return Endpoint(f"{name}:{port}", parts.scheme in ("https", "grpcs"))
 
 
 def headers(text: str) -> dict[str, str]:

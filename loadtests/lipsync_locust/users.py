@@ -7,7 +7,6 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Iterator
 
 import gevent
 import grpc.experimental.gevent as grpc_gevent
@@ -19,9 +18,8 @@ from locust.exception import StopUser
 from numpy.typing import NDArray
 
 from lipsync_client import Avatar, LipSyncError, protocol
-from lipsync_client._render import FIRST_CHUNK
 
-from .connections import GrpcConnection, HttpConnection, TimedConnection, slice_tensors
+from .connections import GrpcConnection, HttpConnection, TimedConnection, cut_chunks, slice_tensors
 from .directory import STREAM_MODEL, Directory
 from .failures import Late, WrongResponse
 from .settings import LoadTestSettings
@@ -162,7 +160,7 @@ class ClipUser(LipsyncUser):
         total = protocol.frame_count(len(samples))
         in_flight = Pool(self.settings.in_flight)
         pending: deque[Greenlet] = deque()
-        chunks = _chunks(total, avatar.max_frames)
+        chunks = cut_chunks(total, avatar.max_frames)
 
         def send(number: int) -> None:
             for first, count in itertools.islice(chunks, number):
@@ -293,14 +291,6 @@ class StreamClips(_OverGrpc, ClipUser):
             return False
         self.fire(f"{name} total", began, Measured(STREAM, frames=total, clip_frames=total))
         return True
-
-
-def _chunks(total: int, largest: int) -> Iterator[tuple[int, int]]:
-    """Yield the first frame and the number of frames of each request: a small one first, as in the client."""
-    first, count = 0, min(largest, FIRST_CHUNK)
-    while first < total:
-        yield first, min(count, total - first)
-        first, count = first + count, largest
 
 
 __all__ = ["GrpcClips", "GrpcLive", "HttpClips", "HttpLive", "StreamClips"]

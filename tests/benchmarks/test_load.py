@@ -15,12 +15,12 @@ from lipsync_benchmarks.live_sessions import LiveSessions
 from lipsync_benchmarks.memory import budget_table, total
 from lipsync_benchmarks.memory_parts import measure_parts
 from lipsync_benchmarks.processes import Memory, memory_of, processes_by_model
-from lipsync_benchmarks.sessions import Load, find_largest, sessions_line
+from lipsync_benchmarks.sessions import SessionLoad, find_largest, sessions_line
 from lipsync_embedded import Server
 
 
-def load(number: int, repeated: float) -> Load:
-    return Load(number, repeated, 0.3 * number, 500.0 + 20.0 * number, 0.6)
+def load(number: int, repeated: float) -> SessionLoad:
+    return SessionLoad(number, repeated, 0.3 * number, 500.0 + 20.0 * number, 0.6)
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def load(number: int, repeated: float) -> Load:
 def test_search_ends_at_the_largest_number(
     carried: int, measured: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def measure(_: Server, number: int, __: float) -> Load:
+    def measure(_: Server, number: int, __: float) -> SessionLoad:
         return load(number, 0.0 if number <= carried else 0.2)
 
     monkeypatch.setattr(sessions, "measure_load", measure)

@@ -13,7 +13,7 @@ from lipsync_client._transports.errors import to_error
 from lipsync_locust import knee
 from lipsync_locust.failures import Late, WrongResponse, reason_of
 from lipsync_locust.server_metrics import difference, parse
-from lipsync_locust.settings import Address, address, headers
+from lipsync_locust.settings import Endpoint, address, headers
 from lipsync_locust.summary import broken_limits, summarise
 from lipsync_locust.tally import CHUNK, CLIP, LIVE, Measured, Tally, TallyRow, percentiles
 
@@ -158,15 +158,15 @@ def test_knee(steps: list[knee.Step], users: int | None, found: bool, text: str)
 @pytest.mark.parametrize(
     ("url", "host", "protocol", "expected"),
     [
-        ("", None, "grpc", Address("127.0.0.1:8001", False)),
-        ("", "triton.example", "http", Address("triton.example:8000", False)),
-        ("", "grpc://triton.example:9001", "grpc", Address("triton.example:9001", False)),
-        ("", "grpc://triton.example:9001", "http", Address("triton.example:8000", False)),
-        ("grpcs://lips.example:443", "other", "grpc", Address("lips.example:443", True)),
-        ("http://[::1]:8100", None, "http", Address("[::1]:8100", False)),
+        ("", None, "grpc", Endpoint("127.0.0.1:8001", False)),
+        ("", "triton.example", "http", Endpoint("triton.example:8000", False)),
+        ("", "grpc://triton.example:9001", "grpc", Endpoint("triton.example:9001", False)),
+        ("", "grpc://triton.example:9001", "http", Endpoint("triton.example:8000", False)),
+        ("grpcs://lips.example:443", "other", "grpc", Endpoint("lips.example:443", True)),
+        ("http://[::1]:8100", None, "http", Endpoint("[::1]:8100", False)),
     ],
 )
-def test_addresses(url: str, host: str | None, protocol: str, expected: Address) -> None:
+def test_addresses(url: str, host: str | None, protocol: str, expected: Endpoint) -> None:
     assert address(url, host, protocol) == expected
 
 

@@ -24,7 +24,7 @@ def test_generator_equals_torch(width: float, tmp_path: Path, run: Any, rng: Any
     # Random weights amplify rounding more than trained ones: torch's own float32 is 2e-5 off its
     # float64. A gentler last layer lets 1e-5 measure the export instead.
     state["outc.conv.weight"] *= np.float32(0.2)
-    network = reference.Generator(width)
+    network = reference.TorchGenerator(width)
     network.load_state_dict(tensors(state))  # strict: the names are the checkpoint's
     network.eval()
     path = tmp_path / "99.pth"
@@ -45,7 +45,7 @@ def test_generator_equals_torch(width: float, tmp_path: Path, run: Any, rng: Any
 def test_audio_encoder_equals_torch(prefix: str, tmp_path: Path, run: Any, rng: Any) -> None:
     """The pretrained file's names lack the prefix that the class gives them."""
     state = random_weights.audio_encoder_state(seed=5)
-    network = reference.AudioEncoder()
+    network = reference.TorchAudioEncoder()
     network.load_state_dict(tensors(state))
     network.eval()
     path = tmp_path / "audio_visual_encoder.pth"

@@ -23,7 +23,7 @@ import torch
 from layout import embedding_of
 from numpy.typing import NDArray
 from torch import nn
-from torch_networks import AudioEncoder
+from torch_networks import TorchAudioEncoder
 
 Floats = NDArray[np.floating]
 WIDTH = 0.5  # of the published encoder: enough for one avatar, at a quarter of the computation
@@ -102,7 +102,7 @@ def main(work: Path, further: bool) -> None:
     )
 
     torch.manual_seed(int(further))
-    network, checkpoint = AudioEncoder(WIDTH), work / "audio_encoder.pth"
+    network, checkpoint = TorchAudioEncoder(WIDTH), work / "audio_encoder.pth"
     if further:
         network.load_state_dict(torch.load(checkpoint, weights_only=True))
     train(network, torch.from_numpy(mel), torch.from_numpy(mouth), training)
@@ -111,7 +111,7 @@ def main(work: Path, further: bool) -> None:
 
 
 def train(
-    network: AudioEncoder, mel: torch.Tensor, mouth: torch.Tensor, training: Training
+    network: TorchAudioEncoder, mel: torch.Tensor, mouth: torch.Tensor, training: Training
 ) -> None:
     """Train the encoder.
 

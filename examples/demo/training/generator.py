@@ -21,7 +21,7 @@ import torch
 from encoder import WIDTH as ENCODER_WIDTH
 from faces import FACE, FRAMES
 from torch import Tensor, nn
-from torch_networks import AudioEncoder, Generator
+from torch_networks import TorchAudioEncoder, TorchGenerator
 
 from lipsync_preprocessing.contract import MASK_COLUMNS, MASK_ROWS
 
@@ -61,7 +61,7 @@ class TrainingAudio:
             mel, counts, clips = stored["mel"], stored["windows"], stored["clip"]
             self.frames = torch.from_numpy(stored["frames"])
             frame_counts = stored["frame_counts"]
-        network = AudioEncoder(ENCODER_WIDTH).to(memory_format=torch.channels_last)
+        network = TorchAudioEncoder(ENCODER_WIDTH).to(memory_format=torch.channels_last)
         network.load_state_dict(torch.load(work / "audio_encoder.pth", weights_only=True))
         network.eval()
         parts = []
@@ -90,7 +90,7 @@ class TrainingAudio:
 
 
 def train_audio_branch(
-    network: Generator, audio: TrainingAudio, steps: int, batch: int = 64
+    network: TorchGenerator, audio: TrainingAudio, steps: int, batch: int = 64
 ) -> None:
     """Teach each of the 10x10 places of the branch's output to predict the mouth."""
     branch = network.audio_model
@@ -165,7 +165,7 @@ class TrainingFaces:
         return Batch(inputs, torch.stack(blocks), (target + 0.5) / 255.0, weights, at)
 
 
-def infer(network: Generator, batch: Batch) -> Tensor:
+def infer(network: TorchGenerator, batch: Batch) -> Tensor:
     """Return the network's output for a batch of whole faces or crops."""
     rows, columns = (slice(x.start // 32, x.stop // 32) for x in batch.at)
     features = network.audio_model(batch.audio)[:, :, rows, columns]
@@ -174,7 +174,7 @@ def infer(network: Generator, batch: Batch) -> Tensor:
 
 
 def train_faces(
-    network: Generator, audio: TrainingAudio, crops: int, steps: int, work: Path
+    network: TorchGenerator, audio: TrainingAudio, crops: int, steps: int, work: Path
 ) -> nn.Module:
     """Train the whole network: `crops` steps on crops, then `steps` on whole faces.
 
@@ -238,7 +238,7 @@ def _norms(network: nn.Module) -> dict[str, Tensor]:
     return {k: v for k, v in network.state_dict().items() if "running" in k}
 
 
-def recount_norms(network: Generator, faces: TrainingFaces, batches: int = 60) -> None:
+def recount_norms(network: TorchGenerator, faces: TrainingFaces, batches: int = 60) -> None:
     """Compute the batch norms' statistics again for the present weights."""
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -251,7 +251,7 @@ def recount_norms(network: Generator, faces: TrainingFaces, batches: int = 60) -
             infer(network, faces.batch(rng, 4))
 
 
-def show(network: Generator, faces: TrainingFaces, path: Path) -> None:
+def show(network: TorchGenerator, faces: TrainingFaces, path: Path) -> None:
     """Write an image of the network's present output."""
     training = network.training
     network.eval()
@@ -272,7 +272,7 @@ def show(network: Generator, faces: TrainingFaces, path: Path) -> None:
 def main(work: Path, audio_steps: int, crops: int, steps: int) -> None:
     """Train the generator and save it."""
     torch.manual_seed(0)
-    audio, network = TrainingAudio(work), Generator(WIDTH)
+    audio, network = TrainingAudio(work), TorchGenerator(WIDTH)
     train_audio_branch(network, audio, audio_steps)
     trained = train_faces(network, audio, crops, steps, work)
     torch.save(trained.state_dict(), work / "generator.pth")

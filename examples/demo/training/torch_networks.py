@@ -67,7 +67,7 @@ class AudioBranch(nn.Module):
         return y
 
 
-class Generator(nn.Module):
+class TorchGenerator(nn.Module):
     """The generator; width 1 is the true size."""
 
     def __init__(self, width: float) -> None:
@@ -117,7 +117,7 @@ class Layer(nn.Module):
         return torch.relu(y + x if self.add else y)
 
 
-class AudioEncoder(nn.Module):
+class TorchAudioEncoder(nn.Module):
     """The audio encoder: mel windows [B,1,80,16] to embeddings [B,512]."""
 
     def __init__(self, width: float = 1.0) -> None:
