@@ -1,7 +1,8 @@
-"""The examples of the library, run unchanged."""
+"""The examples of the library and the programs of docs/library.md, run unchanged."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import av
 import pytest
 
+import lipsync_client
 from lipsync_client import LipSyncClient, RenderOptions
 from lipsync_embedded import Server
 from support.audio_files import write_wav
@@ -86,3 +88,26 @@ def test_live(server: Server, clip: Path, tmp_path: Path) -> None:
     printed = output("live.py", tmp_path, server.grpc_url, str(clip), "toy").split()
     assert int(printed[0]) >= FRAMES
     assert int(printed[2]) > 0
+
+
+BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "docs/library.md").read_text(), re.S)
+
+
+@pytest.mark.parametrize("number", range(len(BLOCKS)))
+def test_the_programs_of_the_docs(server: Server, clip: Path, tmp_path: Path, number: int) -> None:
+    clip.rename(tmp_path / "speech.mp3")  # the suffix does not count
+    text = BLOCKS[number].replace("grpc://127.0.0.1:8001", server.grpc_url)
+    (tmp_path / "program.py").write_text(text.replace('"demo"', '"toy"'))
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "program.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_docs_have_the_tree_of_errors() -> None:
+    tree = (lipsync_client._errors.__doc__ or "").split("\n\n")[1].strip()
+    assert tree in (ROOT / "docs/library.md").read_text()
