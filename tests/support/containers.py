@@ -7,6 +7,7 @@ image copies and Compose mounts at their paths; only that these paths lie under 
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -19,7 +20,8 @@ import yaml
 from support.replicas import ROOT
 
 DOCKER = ROOT / "docker"
-CONTAINER_HOST = "127.0.0.9"
+# An address of its own for each process, so that several checkouts can be tested at once on the images' ports.
+CONTAINER_HOST = f"127.9.{os.getpid() >> 8 & 255}.{os.getpid() & 255}"
 
 
 class _Loader(yaml.SafeLoader):
