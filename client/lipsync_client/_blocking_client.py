@@ -40,6 +40,7 @@ class LipSyncClient:
         token: str | None = None,
         ca_file: str | Path | None = None,
         reconnect_timeout_s: float = 5.0,
+        insecure: bool = False,
         headers: Callable[[], Mapping[str, str]] | None = None,
     ) -> None:
         self._async = AsyncLipSyncClient(
@@ -47,6 +48,7 @@ class LipSyncClient:
             token=token,
             ca_file=ca_file,
             reconnect_timeout_s=reconnect_timeout_s,
+            insecure=insecure,
             headers=headers,
         )
         self._lock = threading.Lock()

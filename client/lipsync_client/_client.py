@@ -20,7 +20,7 @@ from ._output.to_file import Progress, RenderSummary, check_render, render_to_fi
 from ._process import check_owner
 from ._render import Chunk, RenderOptions, render
 from ._stream import stream
-from ._transports.addresses import parse_urls
+from ._transports.addresses import check_private, parse_urls
 from ._transports.connect import connect
 from ._transports.replicas import Replicas
 from ._transports.request import Credentials
@@ -40,11 +40,13 @@ class AsyncLipSyncClient:
         ca_file: PEM of the authority that signed the gateway's certificate; None for those that this machine
             trusts.
         reconnect_timeout_s: longest wait for a server to come back when all are lost during a render.
+        insecure: send the token without TLS to other machines too.
         headers: called for each request for frames; the HTTP headers or gRPC metadata that it returns are
             sent with the request, such as W3C's traceparent (OpenTelemetry's `inject` makes one).
 
     Raises:
-        InputError: a URL of another form, a token that cannot be sent, or a CA file that does not exist.
+        InputError: a URL of another form, a token that cannot be sent, or would be without TLS, or a CA file
+            that does not exist.
 
     Example:
         async with AsyncLipSyncClient("grpc://127.0.0.1:8001") as client:
@@ -58,9 +60,12 @@ class AsyncLipSyncClient:
         token: str | None = None,
         ca_file: str | Path | None = None,
         reconnect_timeout_s: float = 5.0,
+        insecure: bool = False,
         headers: Callable[[], Mapping[str, str]] | None = None,
     ) -> None:
         self._addresses = parse_urls(url)
+        if token and not insecure:
+            check_private(self._addresses)
         self._credentials = Credentials(token, ca_file, extra_headers=headers)
         self._reconnect_timeout_s = reconnect_timeout_s
         self._backend: Replicas | None = None

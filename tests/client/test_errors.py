@@ -170,3 +170,16 @@ def test_encoder_options_cannot_be_changed() -> None:
         options.encoder_options["crf"] = 51  # type: ignore[index]
     assert pickle.loads(pickle.dumps(options)) == options
     assert len({options, RenderOptions(encoder_options={"crf": 20}), RenderOptions()}) == 2
+
+
+@pytest.mark.parametrize("url", ["http://10.0.0.1:8000", "grpcs://a.test,grpc://b.test:8001"])
+def test_a_token_is_not_sent_without_tls_to_another_machine(url: str) -> None:
+    with pytest.raises(InputError, match="without TLS, where others can read it"):
+        LipSyncClient(url, token="secret")
+    LipSyncClient(url, token="secret", insecure=True).close()
+    LipSyncClient(url).close()
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8000", "grpc://localhost", "https://a.test"])
+def test_a_token_is_sent_over_tls_and_within_the_machine(url: str) -> None:
+    LipSyncClient(url, token="secret").close()

@@ -20,7 +20,7 @@ import yaml
 from support.replicas import ROOT
 
 DOCKER = ROOT / "docker"
-# An address of its own for each process, so that several checkouts can be tested at once on the images' ports.
+# An address of its own for each process, so that several checkouts can be tested at once.
 CONTAINER_HOST = f"127.9.{os.getpid() >> 8 & 255}.{os.getpid() & 255}"
 
 

@@ -59,15 +59,17 @@ class Connection:
         url: as for AsyncLipSyncClient; None for an embedded server.
         token: bearer token of a gateway.
         ca_file: PEM file of the authority that signed the gateway's certificate.
+        insecure: send the token without TLS to other machines too.
     """
 
     url: str | None
     token: str | None
     ca_file: Path | None
+    insecure: bool
 
 
 def url_option(command: Callable[..., None]) -> Callable[..., None]:
-    """Add --url, --token and --ca-file to a command, which receives them as `connection`."""
+    """Add --url, --token, --ca-file and --insecure to a command, which receives them as `connection`."""
 
     @click.option("--url", envvar="LIPSYNC_URL", help=_URL_HELP)
     @click.option("--token", envvar="LIPSYNC_TOKEN", help="Bearer token of the gateway.")
@@ -77,11 +79,14 @@ def url_option(command: Callable[..., None]) -> Callable[..., None]:
         type=click.Path(path_type=Path, dir_okay=False),
         help="PEM file of the authority that signed the gateway's certificate.",
     )
+    @click.option(
+        "--insecure", is_flag=True, help="Send the token without TLS to other machines too."
+    )
     @functools.wraps(command)
     def with_connection(
-        url: str | None, token: str | None, ca_file: Path | None, **rest: Any
+        url: str | None, token: str | None, ca_file: Path | None, insecure: bool, **rest: Any
     ) -> None:
-        command(connection=Connection(url, token, ca_file), **rest)
+        command(connection=Connection(url, token, ca_file, insecure), **rest)
 
     return with_connection
 
@@ -97,6 +102,7 @@ def run(connection: Connection, work: Callable[[AsyncLipSyncClient], Awaitable[T
             connection.url or "",
             token=connection.token,
             ca_file=connection.ca_file,
+            insecure=connection.insecure,
             headers=lambda: trace,
         ) as client:
             return await work(client)
@@ -162,7 +168,7 @@ def server(
     click.echo("starting the embedded Triton server ...", err=True)
     try:
         with Server(repository, models=None if avatar is None else [avatar]) as server:
-            yield Connection(server.grpc_url, None, None)
+            yield Connection(server.grpc_url, None, None, insecure=False)
     except (EmbeddedServerError, WheelError) as e:
         raise LipSyncError(str(e)) from e
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 from urllib.request import getproxies_environment, proxy_bypass
@@ -102,6 +103,20 @@ def parse_urls(urls: str) -> list[Address]:
     if not addresses:
         raise InputError("expected the server's URL, such as grpc://127.0.0.1:8001; got nothing")
     return list(dict.fromkeys(addresses))
+
+
+def check_private(addresses: Iterable[Address]) -> None:
+    """Check that a token reaches every address over TLS or within this machine.
+
+    Raises:
+        InputError: whoever is between could read it.
+    """
+    for address in addresses:
+        if not address.secure and not address.loopback:
+            raise InputError(
+                f"the token would be sent to {address.url} without TLS, where others can read it: use"
+                f" {address.scheme}s://, or allow it with --insecure (in the library: insecure=True)"
+            )
 
 
 async def resolve(address: Address) -> list[Address]:
