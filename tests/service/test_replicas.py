@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -113,7 +113,7 @@ def test_the_only_server_may_come_back(
 
     async def work(first: Server) -> list[bytes]:
         url = first.grpc_url if protocol == "grpc" else first.http_url
-        port = {f"{protocol}_port": int(url.rpartition(":")[2])}
+        port: dict[str, Any] = {f"{protocol}_port": int(url.rpartition(":")[2])}
         async with (
             AsyncLipSyncClient(url, reconnect_timeout_s=120.0) as client,
             client.live("toy", RenderOptions("JPEG"), live_options) as session,
