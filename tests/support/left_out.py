@@ -13,17 +13,15 @@ from .programs import NEEDS, packages
 HARDWARE = "hardware: "  # begins a reason that no installation can remove
 NEEDS_TORCH = "test_checkpoint_export.py"
 _reasons: list[str] = []
-_without_torch: list[str] = []
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
     """Leave out the tests of checkpoints where torch is not installed: it is large, and few need it."""
-    if collection_path.name == NEEDS_TORCH and importlib.util.find_spec("torch") is None:
-        _without_torch.append(
-            f"tests left out: {NEEDS_TORCH}, which needs torch (make test-export)"
-        )
-        return True
-    return None
+    return True if collection_path.name == NEEDS_TORCH and not _has_torch() else None
+
+
+def _has_torch() -> bool:
+    return importlib.util.find_spec("torch") is not None
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
@@ -45,7 +43,13 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    for line in [*left_out(_reasons), *_without_torch]:
+    lines = left_out(_reasons)
+    if (
+        terminalreporter.config.args_source is pytest.Config.ArgsSource.TESTPATHS
+        and not _has_torch()
+    ):
+        lines.append(f"tests left out: {NEEDS_TORCH}, which needs torch (make test-export)")
+    for line in lines:
         terminalreporter.write_line(line, yellow=True)
     if _fails_ci():
         terminalreporter.write_line("In CI no test may be left out: this run failed.", red=True)
