@@ -40,8 +40,8 @@ def pytest_configure() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests that take a server from a fixture; those that start one by themselves say so.
 
-    Where several processes run the tests (`-n 2 --dist loadgroup`), a module stays in one of them, and so does
-    a folder whose servers have fixed addresses.
+    Where several processes run the tests (`-n 2 --dist loadgroup`), a module stays in one of them, and so
+    does a folder whose servers have fixed addresses.
     """
     for item in items:
         if {"server", "servers", "replicas"} & set(getattr(item, "fixturenames", ())):
