@@ -44,7 +44,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     does a folder whose servers have fixed addresses.
     """
     for item in items:
-        if {"server", "servers", "replicas"} & set(getattr(item, "fixturenames", ())):
+        if {"server", "servers", "replicas", "container"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("server")
         path = item.path.relative_to(Path(__file__).parent)
         group = path.parts[0] if path.parts[0] in ("deployment", "loadtests") else str(path)

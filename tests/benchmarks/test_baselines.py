@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from lipsync_benchmarks.job import JobError, JobProcess
 from lipsync_benchmarks.repositories import write_raw_repository
 from lipsync_embedded import Server
 from lipsync_preprocessing.repository import RAW
+from support.servers import ServerPool
 from support.toy_avatars import ToyAvatar
 from support.triton_calls import Triton, speech
 
@@ -130,14 +131,14 @@ def test_a_failing_job_names_its_error(inputs: RenderInputs, tmp_path: Path) -> 
 
 @pytest.fixture(scope="module")
 def raw_server(
+    servers: ServerPool,
     toy_repository: Path,
     toy_avatars: dict[str, ToyAvatar],
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Server]:
+) -> Server:
     target = tmp_path_factory.mktemp("raw") / "models"
     write_raw_repository(toy_repository, "toy", toy_avatars["toy"].generator, target, threads=2)
-    with Server(target) as running:
-        yield running
+    return servers.get(target)
 
 
 @pytest.mark.parametrize("batch", [1, 4, 8])

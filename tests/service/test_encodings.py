@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from lipsync_embedded import Server
 from lipsync_preprocessing.avatar import add_avatar
 from support.decoded_frames import assert_same_frames, i420, nal_types, psnr
 from support.oracle import Oracle
+from support.servers import ServerPool
 from support.toy_avatars import ToyAvatar, write_dataset, write_landmarks
 from support.triton_calls import PROTOCOLS, Triton, speech
 
@@ -96,9 +96,10 @@ ODD = {"odd241": (321, 241), "odd243": (321, 243)}  # half of 242 is odd too: so
 @pytest.fixture(scope="module")
 def odd_server(
     tmp_path_factory: pytest.TempPathFactory,
+    servers: ServerPool,
     toy_repository: Path,
     toy_avatars: dict[str, ToyAvatar],
-) -> Iterator[tuple[Server, dict[str, Oracle]]]:
+) -> tuple[Server, dict[str, Oracle]]:
     """A server with avatars of a single frame of odd size, the face rectangle in the lower right corner."""
     root = tmp_path_factory.mktemp("odd")
     toy = toy_avatars["toy"]
@@ -109,8 +110,7 @@ def odd_server(
         write_landmarks(root / name / "landmarks/0.lms", 211, 131, 150)
         add_avatar(root / "models", name, root / name, toy.generator, toy.encoder)
         oracles[name] = Oracle(root / name, toy.generator, toy.encoder)
-    with Server(root / "models", models=list(ODD)) as server:
-        yield server, oracles
+    return servers.get(root / "models", models=list(ODD)), oracles
 
 
 @pytest.mark.parametrize("name", ODD)
