@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
-import threading
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +15,7 @@ from numpy.typing import NDArray
 from support import hostile_requests
 from support.callers import Caller
 from support.gateway import TOKENS, Gateway
+from support.idle_connections import idle_connections
 from support.load import Load, raw_load
 from support.replicas import Replica, status, wait_until
 from support.triton_calls import PROTOCOLS
@@ -55,44 +53,6 @@ def test_a_callers_errors_do_not_count_against_the_replicas(
         assert gateway.up() == 2
     honest.wait_for(4)
     assert {line["retries"] for line in gateway.log()[begun:]} == {"0"}
-
-
-@contextlib.contextmanager
-def idle_connections(port: int, sources: list[str], number: int) -> Iterator[None]:
-    """Hold TCP connections that say nothing; those that the gateway closes are opened again."""
-    stop = threading.Event()
-
-    def keep(source: str) -> None:
-        sockets: list[socket.socket] = []
-        while not stop.is_set():
-            for connection in list(sockets):
-                with contextlib.suppress(BlockingIOError, ConnectionError):
-                    if connection.recv(1):
-                        continue
-                    sockets.remove(connection)
-                    connection.close()
-            while len(sockets) < number and not stop.is_set():
-                connection = socket.socket()
-                connection.bind((source, 0))
-                connection.settimeout(0.2)
-                try:
-                    connection.connect(("127.0.0.1", port))
-                except OSError:
-                    connection.close()
-                    break
-                connection.setblocking(False)
-                sockets.append(connection)
-            stop.wait(0.2)
-        for connection in sockets:
-            connection.close()
-
-    threads = [threading.Thread(target=keep, args=(source,)) for source in sources]
-    for thread in threads:
-        thread.start()
-    yield
-    stop.set()
-    for thread in threads:
-        thread.join()
 
 
 def connections(gateway: Gateway) -> int:
