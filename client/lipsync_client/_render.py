@@ -17,6 +17,7 @@ from . import protocol
 from ._audio import ClipWindow
 from ._avatar import Avatar
 from ._errors import InputError, ServerTimeout
+from ._timeout import within
 from ._transports.request import Backend, Output, Parameter, Parameters, Request, Transport
 
 FIRST_CHUNK = 8  # frames: the first frames should not wait for a whole chunk
@@ -140,7 +141,7 @@ async def _before(task: asyncio.Task[Chunk], deadline: float, options: RenderOpt
     if math.isinf(remaining):
         return await task
     try:
-        return await asyncio.wait_for(task, max(0.0, remaining))
+        return await within(task, max(0.0, remaining))
     except (asyncio.TimeoutError, TimeoutError) as e:
         raise ServerTimeout(f"the clip was not done within {options.total_timeout_s:g} s") from e
 

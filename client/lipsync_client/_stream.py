@@ -15,6 +15,7 @@ from ._audio import AudioFile, Samples
 from ._avatar import Avatar
 from ._errors import InputError, ServerLost, ServerTimeout
 from ._render import Chunk, RenderOptions, frames_of
+from ._timeout import within
 from ._transports.replicas import Replicas
 from ._transports.request import Request, StreamResponse, Tensor
 
@@ -63,7 +64,7 @@ async def _before(
         return await anext(responses, None)
     try:
         left = max(0.0, begun + limit_s - time.monotonic())
-        return await asyncio.wait_for(_next(responses), left)
+        return await within(_next(responses), left)
     except (asyncio.TimeoutError, TimeoutError) as e:
         raise ServerTimeout(f"the clip was not done within {limit_s:g} s") from e
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import av
 import numpy as np
+import psutil
 import pytest
 import soundfile
 from numpy.typing import NDArray
@@ -87,6 +88,11 @@ def piped_render(server: Server, tmp_path: Path) -> Iterator[PipedRender]:
             pass
 
 
+def connections(pid: int) -> list[Any]:
+    """Return the open connections of a process to others."""
+    return [c for c in psutil.Process(pid).net_connections("tcp") if c.raddr]
+
+
 @pytest.mark.parametrize("arguments", [("--format", "bgr24"), ("--container", "fmp4")])
 def test_a_reader_that_leaves(piped_render: PipedRender, arguments: tuple[str, str]) -> None:
     """The render ends without a message, as any filter does."""
@@ -107,3 +113,19 @@ def test_a_signal_while_the_reader_hangs(piped_render: PipedRender, number: sign
     assert process.wait(60) == 128 + number
     assert process.stderr is not None
     assert b"Traceback" not in process.stderr.read()
+
+
+def test_a_signal_while_a_fifo_has_no_reader(server: Server, clips: Path, tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    command = [CLIENT, "render", clips / "pcm.wav", "-o", fifo, "--container", "ts"]
+    command += ["--avatar", "toy", "--url", server.grpc_url]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE)
+    port, deadline = int(server.grpc_url.split(":")[-1]), time.monotonic() + 60
+    while port not in [c.raddr.port for c in connections(process.pid)]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors == b"lipsync-client: interrupted\n"

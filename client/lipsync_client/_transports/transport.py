@@ -11,6 +11,7 @@ import grpc
 from tritonclient.utils import InferenceServerException
 
 from .._errors import ClientClosed, ServerError, ServerTimeout
+from .._timeout import within
 from .addresses import Address
 from .errors import to_error
 from .request import Credentials, Request
@@ -47,7 +48,7 @@ class BaseTransport:
             ClientClosed: the client was closed during the call.
         """
         try:
-            result = await asyncio.wait_for(work, timeout_s)
+            result = await within(work, timeout_s)
         except BaseException as e:
             if self._closed:  # the connection reports that in its own way, gRPC as a cancellation
                 raise ClientClosed("the client was closed during this call") from e
