@@ -24,7 +24,7 @@ MEL = (
     (
         "first mel windows",
         "audio = np.zeros(16000, np.float32);"
-        "windows(audio, 0, lipsync_mel.make_plan(audio.size, max_frames=audio.size))",
+        "windows(audio, 0, lipsync_mel.lay_out(audio.size, max_frames=audio.size))",
     ),
 )
 COMPOSITOR_STEPS = (

@@ -1,4 +1,4 @@
-"""What a server publishes about an avatar, read before any audio is sent."""
+"""The properties of an avatar that a server publishes, read before any audio is sent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can go wrong, as a tree.
+"""The errors of this package, as a tree.
 
 LipSyncError
 ├── InputError              the caller's audio, path or option cannot be used

@@ -1,4 +1,4 @@
-"""What runs the ONNX models of a server, by its log; and whether a GPU lies idle."""
+"""The engines of a server's ONNX models, read from its log, and advice about an unused GPU."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _DRIVER = Path("/proc/driver/nvidia/version")
 
 
 def engines_in(log: Iterable[str]) -> dict[str, str]:
-    """What runs each model, such as "ONNX Runtime 1.31.1, CPUExecutionProvider, 2 x 1 threads"."""
+    """Return the engine of each model, such as "ONNX Runtime 1.31.1, CPUExecutionProvider, 2 x 1 threads"."""
     matches = (_LINE.search(line.rstrip()) for line in log)
     return {match[1]: match[2] for match in matches if match}
 
 
 def engines_line(engines: dict[str, str]) -> str:
-    """All of it in a line: each engine once, with its models."""
+    """Return one line that names each engine once, with its models."""
     models: dict[str, list[str]] = {}
     for model, engine in sorted(engines.items()):
         models.setdefault(engine, []).append(model)
@@ -27,7 +27,7 @@ def engines_line(engines: dict[str, str]) -> str:
 
 
 def idle_gpu_advice(engines: dict[str, str]) -> str | None:
-    """What to do about an NVIDIA GPU that no model runs on; None if there is none, or it is used."""
+    """Return advice about an NVIDIA GPU that no model runs on; None if there is none, or it is used."""
     if not engines or not (shutil.which("nvidia-smi") or _DRIVER.exists()):
         return None
     if any("CUDA" in engine or "Tensorrt" in engine for engine in engines.values()):

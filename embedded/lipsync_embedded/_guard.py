@@ -1,4 +1,4 @@
-"""Holds one child process, and lets nothing of it outlive whoever started this guard.
+"""Run one child process, none of whose processes outlives the owner of this guard.
 
     python _guard.py SHM_PREFIX STOP_TIMEOUT_S COMMAND [ARGUMENT ...]
 
@@ -58,7 +58,7 @@ def main(argv: list[str]) -> int:
 
 
 def _end_group() -> None:
-    """End what the child left: the Python backend's stubs."""
+    """End the processes that the child left: the Python backend's stubs."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     mine, group = os.getpid(), os.getpgrp()
     deadline = time.monotonic() + 5
@@ -79,7 +79,7 @@ def _processes() -> list[int]:
 
 
 def _group(pid: int) -> int:
-    """Process group of a live process; zombies count as gone."""
+    """Return the process group of a live process; zombies count as gone."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

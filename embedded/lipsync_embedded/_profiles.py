@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-# What an ensemble is made of, in its config's text: the tests hold this to Triton's own reading.
+# The steps of an ensemble in its config's text; the tests compare this with Triton's own reading.
 _STEP = re.compile(r'\bmodel_name\s*:\s*"([^"]+)"')
 
 
 def check_profile(repository: Path, models: Sequence[str] | None, profile: str) -> None:
-    """ValueError that lists what there is, if no model that would be loaded has the profile.
+    """Raise a ValueError that lists the profiles, if no model that would be loaded has this one.
 
     Args:
         models: those asked for; None for all of the repository.
@@ -27,7 +27,7 @@ def check_profile(repository: Path, models: Sequence[str] | None, profile: str) 
 
 
 def loaded_models(repository: Path, models: Sequence[str] | None) -> list[str]:
-    """The models that a server loads: all, or those asked for and what their ensembles need."""
+    """Return the models that a server loads: all, or those named with what their ensembles need."""
     if models is None:
         return sorted(path.parent.name for path in repository.glob("*/config.pbtxt"))
     found: list[str] = []
@@ -43,7 +43,7 @@ def loaded_models(repository: Path, models: Sequence[str] | None) -> list[str]:
 
 
 def profiles(repository: Path, models: Iterable[str]) -> dict[str, list[str]]:
-    """The models that have each profile."""
+    """Return the models that have each profile."""
     having: dict[str, list[str]] = {}
     for name in models:
         for path in sorted((repository / name / "configs").glob("*.pbtxt")):

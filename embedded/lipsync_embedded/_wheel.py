@@ -20,7 +20,7 @@ class WheelError(Exception):
 
 @dataclass(frozen=True)
 class Wheel:
-    """Where things are.
+    """The parts of the wheel.
 
     Attributes:
         binary: tritonserver.
@@ -35,7 +35,7 @@ class Wheel:
     stub: Path
 
     def assemble_backends(self, directory: Path) -> None:
-        """Fill `directory` as tritonserver's backend directory: the Python backend our stub, and ours."""
+        """Fill tritonserver's backend directory: its Python backend with the right stub, and our backends."""
         python = directory / "python"
         python.mkdir(parents=True)
         for part in [
@@ -82,7 +82,7 @@ def find_wheel() -> Wheel:
 
 
 def _libpython_directory(version: str) -> Path:
-    """Directory of the shared libpython the stub is linked with."""
+    """Return the directory of the shared libpython that the stub is linked with."""
     name = f"libpython{version}.so.1.0"
     places = [sysconfig.get_config_var("LIBDIR"), f"{sys.base_prefix}/lib"]
     places += [f"/usr/lib/{os.uname().machine}-linux-gnu", "/usr/lib64", "/usr/lib"]

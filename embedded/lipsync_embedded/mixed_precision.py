@@ -1,7 +1,7 @@
-"""Layers that stay in f32 where the rest of a network is computed in bf16.
+"""Layers that stay in f32 while the rest of a network is computed in bf16.
 
-At the coarsest map, just before the first upsampling, every value spreads over the whole picture: rounded
-there, it is amplified by all that follows. Two blocks of it cost 3 % of the time and bring the frames 1 dB
+At the coarsest map, just before the first upsampling, each value affects the whole image, and the following
+layers amplify its rounding. Two blocks of it cost 3 % of the time and bring the frames 1 dB
 nearer (docs/speed.md).
 """
 
@@ -19,7 +19,7 @@ _CONVOLUTIONS = (6, 3, 3)  # before each upsampling; a block is expand, depthwis
 
 
 def keep_in_f32(model: Any) -> Any:
-    """The model with the layers before its first upsampling marked as exact; itself if it has none.
+    """Return the model with the layers before its first upsampling marked as exact.
 
     OpenVINO takes the mark from a model's file alone, so the model is written and read again.
     """
@@ -45,7 +45,7 @@ def keep_in_f32(model: Any) -> Any:
 
 
 def _before_upsampling(model: Any) -> set[str]:
-    """Names of the last convolutions before the first upsampling, and of what lies between them."""
+    """Return the names of the last convolutions before the first upsampling, and of the layers between."""
     order = model.get_ordered_ops()
     upsamplings = [n for n in order if n.get_type_name() == "Interpolate"]
     names = set()

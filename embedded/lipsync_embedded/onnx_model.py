@@ -1,7 +1,7 @@
-"""An ONNX model run as Triton's native `onnxruntime` backend would, from the same config.
+"""An ONNX model that runs as on Triton's native `onnxruntime` backend, from the same config.
 
-What the native backend refuses is refused here too, so that a repository that loads in the embedded server
-loads in production. Checked against the native backend of Triton 2.51.0.
+Configs that the native backend refuses are refused here too, so that a repository that loads in the embedded
+server loads in production. Checked against the native backend of Triton 2.51.0.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class OnnxModel:
 
 
 def _model_file(directory: Path, config: dict[str, Any]) -> Path:
-    """The graph's file; a directory of that name holds it together with its external data."""
+    """Return the graph's file; a directory of that name holds it together with its external data."""
     path = directory / (config.get("default_model_filename") or "model.onnx")
     if path.is_dir():
         path = path / "model.onnx"
@@ -171,7 +171,7 @@ def _providers(kind: str, device: int) -> list[Any]:
 def _check(
     what: str, config: list[Any], graph: list[Any], max_batch: int, exhaustive: bool = False
 ) -> None:
-    """Refuse what the native backend refuses."""
+    """Refuse configs that the native backend refuses."""
     nodes = {node.name: node for node in graph}
     if exhaustive and (missing := sorted(set(nodes) - {t["name"] for t in config})):
         raise ConfigError(f"the graph's inputs {missing} are not in the config")

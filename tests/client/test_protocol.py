@@ -26,7 +26,7 @@ def test_a_slice_is_what_the_server_needs_and_no_more(samples: int, data: st.Dat
     first = data.draw(st.integers(0, total - 1))
     count = data.draw(st.integers(1, min(32, total - first)))
     begin, end = protocol.sample_range(samples, first, count)
-    plan = lipsync_mel.make_plan(end - begin, begin, samples, first, count, max_frames=32)
+    plan = lipsync_mel.lay_out(end - begin, begin, samples, first, count, max_frames=32)
     assert plan.sample_range == (begin, end)
 
 
@@ -34,10 +34,10 @@ def test_a_slice_is_what_the_server_needs_and_no_more(samples: int, data: st.Dat
 def test_a_live_slice_is_what_the_server_needs_and_no_more(first: int, count: int) -> None:
     begin, end = protocol.sample_range(protocol.LIVE, first, count)
     assert end == protocol.live_end(first + count - 1)
-    plan = lipsync_mel.make_plan(end - begin, begin, -1, first, count, max_frames=32)
+    plan = lipsync_mel.lay_out(end - begin, begin, -1, first, count, max_frames=32)
     assert plan.sample_range == (begin, end)
     with pytest.raises(lipsync_mel.RequestError, match="need samples"):
-        lipsync_mel.make_plan(end - begin - 1, begin, -1, first, count, max_frames=32)
+        lipsync_mel.lay_out(end - begin - 1, begin, -1, first, count, max_frames=32)
 
 
 @given(clips)

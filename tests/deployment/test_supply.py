@@ -1,4 +1,4 @@
-"""Where the images and the secrets come from, and who can read the secrets."""
+"""The origin of the images and the secrets, and the permissions of the secrets."""
 
 from __future__ import annotations
 

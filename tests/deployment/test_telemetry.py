@@ -205,7 +205,7 @@ def test_streams_are_counted_while_they_are_open(server: Server) -> None:
 
 @pytest.mark.soak
 def test_an_avatars_metrics_go_and_come_with_it(toy_repository: Path) -> None:
-    """When one of the models that share a metric family is unloaded, the others still count."""
+    """Count in the other models that share a metric family when one is unloaded."""
     models = [path.name for path in toy_repository.iterdir() if not path.name.startswith("wide")]
     tensors = Triton.tensors(**slice_request(speech(1.5), 8, 4))
     wide = ("wide_generator", "wide_compositor", "wide")

@@ -258,3 +258,17 @@ def test_audio_window_gathers_rows_and_zeros(run: Any, rng: Any) -> None:
     rows = np.zeros((3, 16, 512), np.float32)
     rows[index >= 0] = embedding[index[index >= 0]]
     np.testing.assert_array_equal(came, rows.reshape(3, 32, 16, 16))
+
+
+def test_networks_of_different_weights_share_no_name(generator_state: Any, rng: Any) -> None:
+    """ONNX Runtime takes graphs of equal names for one TensorRT engine, whatever their weights are."""
+    faces = make_faces(rng, 1)
+    other = {name: array + 1 for name, array in generator_state.items()}
+    names = []
+    for state in (generator_state, other, generator_state):
+        generator = prepare_generator(networks.build_generator(state))
+        model = compiling.compile_generator(generator, faces)
+        names.append({o for node in model.graph.node for o in node.output if "network" in o})
+    assert names[0].isdisjoint(names[1])
+    assert names[0] == names[2]
+    assert len(names[0]) > 100

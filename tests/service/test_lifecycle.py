@@ -203,7 +203,7 @@ def test_the_death_of_tritonserver_is_noticed(one_model: Path) -> None:
 
 
 def test_a_model_that_does_not_load_is_an_error_with_the_reason(one_model: Path) -> None:
-    """What else the backend refuses is in test_onnx_model.py."""
+    """Report the reason; test_onnx_model.py has the other refusals."""
     config = one_model / "audio_window/config.pbtxt"
     config.write_text(config.read_text().replace("TYPE_INT64", "TYPE_INT32"))
     with pytest.raises(ServerStartError) as failure:

@@ -57,7 +57,7 @@ true_hann, true_mel = scipy.signal.get_window, oracle.mel
 
 
 def without_emphasis(wave: NDArray[Any]) -> NDArray[Any]:
-    """What pre-emphasis turns into `wave`."""
+    """Return the signal that pre-emphasis turns into `wave`."""
     return np.asarray(scipy.signal.lfilter([1], [1, -0.97], wave))
 
 

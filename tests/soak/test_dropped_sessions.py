@@ -23,7 +23,7 @@ AT_ONCE = 2  # processes
 
 @dataclass(frozen=True)
 class Held:
-    """What the server's processes hold.
+    """The resources of the server's processes.
 
     Attributes:
         pids: of them.
@@ -117,7 +117,7 @@ def test_nothing_of_a_dropped_session_is_left(
 
 
 def settled(server: Server) -> Held:
-    """What is held once the work that nobody waits for has ended."""
+    """Return the resources once the abandoned work has ended."""
     seen = Held.by(server)
     for _ in range(60):
         time.sleep(1.0)

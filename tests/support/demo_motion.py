@@ -1,4 +1,4 @@
-"""Which of the drawn frames a video shows."""
+"""Recognise the drawn frames in a video."""
 
 from __future__ import annotations
 

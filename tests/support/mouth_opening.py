@@ -1,4 +1,4 @@
-"""How far a drawn mouth is open, measured in the picture."""
+"""The opening of a drawn mouth, measured in the image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the toy avatars are made of."""
+"""The toy avatars and their datasets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TOY_WIDTH = 1 / 16  # of the true network's channels: the shapes are the contrac
 
 @dataclass(frozen=True)
 class ToyAvatar:
-    """What an avatar was made of."""
+    """The files that an avatar was made from."""
 
     name: str
     dataset: Path

@@ -72,7 +72,7 @@ class Triton:
 
 
 def frames_made(server: Server, model: str) -> int:
-    """How many frames a model has been through, by Triton's own count."""
+    """Return the number of frames that a model has processed, by Triton's own count."""
     answer = Triton(server, "http").client.get_inference_statistics(model)
     return int(answer["model_stats"][0]["inference_count"])
 

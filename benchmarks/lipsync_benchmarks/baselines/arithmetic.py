@@ -81,7 +81,7 @@ class AudioInputs:
         import lipsync_mel
 
         self._windows = lipsync_mel.MelWindows()
-        self._make_plan = lipsync_mel.make_plan
+        self._lay_out = lipsync_mel.lay_out
         self._encoder = open_session(encoder, cores())
         self._port = self._encoder.get_inputs()[0].name
         self._blocks(np.zeros(lipsync_mel.SAMPLE_RATE, np.float32))  # librosa compiles on first use
@@ -96,7 +96,7 @@ class AudioInputs:
         return self._blocks(librosa.resample(mono, orig_sr=rate, target_sr=16000))
 
     def _blocks(self, samples: Floats) -> Floats:
-        plan = self._make_plan(samples.size, max_frames=samples.size)
+        plan = self._lay_out(samples.size, max_frames=samples.size)
         windows = self._windows(samples, 0, plan)
         parts: list[Floats] = [
             self._encoder.run(None, {self._port: windows[n : n + ENCODER_BATCH]})[0]

@@ -154,7 +154,7 @@ class OutputFormat:
 
     @property
     def is_folder(self) -> bool:
-        """Whether the result is a folder of images."""
+        """Return whether the result is a folder of images."""
         return self.name in FOLDERS
 
     @classmethod

@@ -1,1 +1,1 @@
-"""How requests reach Triton: one server, several as one, and responses kept on disk."""
+"""Connections to Triton: one server, several as one, and a cache of responses on disk."""

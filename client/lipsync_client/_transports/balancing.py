@@ -33,7 +33,7 @@ _KEPT = 0.8  # weight of the past in the running mean of a server's response tim
 
 @dataclass(eq=False)
 class Replica:
-    """What is known of one server.
+    """The state of one server.
 
     Attributes:
         in_flight: requests that it has not yet responded to.

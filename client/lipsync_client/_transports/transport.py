@@ -1,4 +1,4 @@
-"""What the gRPC and the HTTP connection have in common."""
+"""The common part of the gRPC and the HTTP connection."""
 
 from __future__ import annotations
 

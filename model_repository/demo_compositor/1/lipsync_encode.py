@@ -19,12 +19,12 @@ PRESETS = (
 
 
 class OptionError(ValueError):
-    """The caller's fault: becomes INVALID_ARG."""
+    """A mistake of the caller; the response is INVALID_ARG."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a request may ask of the encoders, as Triton request parameters.
+    """The options of the encoders, given as Triton request parameters.
 
     Attributes:
         crf: H.264 quality, 0 (lossless) to 51.
@@ -40,10 +40,10 @@ class Options:
 
     @classmethod
     def parse(cls, parameters: dict[str, Any]) -> Options:
-        """Options of a request; parameters of other names are not ours and are left alone.
+        """Return the options of a request; parameters of other names are ignored.
 
         Raises:
-            OptionError: says what was expected and what came.
+            OptionError: the message says what was expected and what came.
         """
         preset = parameters.get("preset", cls.preset)
         if preset not in PRESETS:
@@ -72,7 +72,7 @@ def _integer(parameters: dict[str, Any], name: str, default: int, low: int, high
 
 
 def jpeg(frame: NDArray[np.uint8], quality: int) -> bytes:
-    """One JPEG of a uint8 (H, W, 3) BGR frame."""
+    """Return a uint8 (H, W, 3) BGR frame as JPEG."""
     ok, data = cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not ok:
         raise RuntimeError("OpenCV could not encode a frame as JPEG")
@@ -80,7 +80,7 @@ def jpeg(frame: NDArray[np.uint8], quality: int) -> bytes:
 
 
 def h264(frames: Iterable[NDArray[np.uint8]], options: Options) -> list[bytes]:
-    """One Annex-B access unit a frame; every IDR has SPS and PPS, the first is one; none is a B-frame.
+    """Return one Annex-B access unit per frame: an IDR first, SPS and PPS in each IDR, no B-frames.
 
     Args:
         frames: uint8 (H * 3 / 2, W) I420, BT.601, limited range; one buffer may serve for all.

@@ -17,20 +17,20 @@ BORDER = 4  # pixels of the crop around the generator's 320x320 that stay origin
 FACE = CROP - 2 * BORDER
 LEVEL_STEP_S = 0.0125  # between the levels that `mel` gives for a frame, which reach 0.35 s
 EASE_S = 0.12  # from the patch to the avatar's own frame: three frames
-# What the generator was shown of the original: its patch should look the same there.
+# The generator sees this rim of the original; its patch should look the same there.
 _RIM = np.ones((FACE, FACE), bool)
 _RIM[5:310, 5:315] = False
 
 
 class Paste(NamedTuple):
-    """How a patch meets the frame; all off is the contract's hard paste.
+    """The options of a paste; without any, it is the contract's hard paste.
 
     Attributes:
         feather_px: width of the soft edge, in pixels of the 320 square.
         colour_match: shift the patch's colours so that its rim has the mean of the original's.
-        silence_db: where the sound stays below this, in dB of full scale, the avatar's own frame shows;
+        silence_db: where the audio stays below this, in dB of full scale, the avatar's own frame is shown;
             None for never.
-        silence_after_s: how far from any louder sound, before or after it, the mouth begins to ease there.
+        silence_after_s: distance from any louder audio, before or after, at which that begins.
     """
 
     feather_px: float = 0.0
@@ -40,7 +40,7 @@ class Paste(NamedTuple):
 
     @classmethod
     def from_parameters(cls, parameters: dict[str, dict[str, str]]) -> Paste:
-        """Read a compositor's config parameters, in the form that Triton hands them over."""
+        """Read a compositor's config parameters, in the form that Triton passes them."""
 
         def value(name: str, default: float = 0.0) -> float:
             return float(parameters.get(name, {}).get("string_value", default))
@@ -53,13 +53,13 @@ class Paste(NamedTuple):
         )
 
     def own_share(self, levels: NDArray[np.float32]) -> NDArray[np.float64]:
-        """How much of each frame is the avatar's own, by the sound about it.
+        """Return the share of the avatar's own frame in each frame, by the audio around it.
 
         Args:
             levels: float32 (n, 2 r + 1) dB, every LEVEL_STEP_S, the middle one at the frame.
 
         Returns:
-            float64 (n,): 0, the patch as it is, to 1, the avatar's own frame.
+            float64 (n,): from 0, the patch as it is, to 1, the avatar's own frame.
         """
         if self.silence_db is None:
             return np.zeros(len(levels))
@@ -85,10 +85,10 @@ class Background(NamedTuple):
 
 
 class AvatarFrames:
-    """Random access to an avatar's frames, with as many kept decoded as the budget allows.
+    """An avatar's frames, of which as many stay decoded as the cache holds.
 
-    The order is a ping-pong over all frames, so a least-recently-used cache would always miss: the first
-    frames asked for stay, the others are decoded each time they come up.
+    The order is a ping-pong over all frames, so a least-recently-used cache would always miss: the frames
+    that are used first stay, the others are decoded at each use.
     """
 
     def __init__(
@@ -108,16 +108,16 @@ class AvatarFrames:
 
     @property
     def bgr_shape(self) -> tuple[int, int, int]:
-        """Shape of a BGR frame: (height, width, 3)."""
+        """Return the shape of a BGR frame: (height, width, 3)."""
         return self.height, self.width, 3
 
     @property
     def i420_shape(self) -> tuple[int, int]:
-        """Shape of an I420 frame: (height * 3 / 2, width), both sides rounded down to even."""
+        """Return the shape of an I420 frame: (height * 3 / 2, width), both sides rounded down to even."""
         return (self.height & ~1) * 3 // 2, self.width & ~1
 
     def preload(self) -> None:
-        """Decode backgrounds for H.264, the usual output, until the budget is used up."""
+        """Decode backgrounds for H.264, the usual output, until the cache is full."""
         for k in range(len(self)):
             if self._left < self.width * self.height * 3:
                 return
@@ -127,7 +127,7 @@ class AvatarFrames:
         return len(self.rects)
 
     def at(self, loop_index: int) -> int:
-        """Frame shown at a position of the endless ping-pong, which starts at frame 1 (contract)."""
+        """Return the frame at a place in the endless ping-pong, which starts at frame 1 (the contract)."""
         last = len(self) - 1
         if last == 0:
             return 0
@@ -135,7 +135,7 @@ class AvatarFrames:
         return p if p <= last else 2 * last - p
 
     def bgr(self, k: int) -> Image:
-        """Frame k, uint8 (H, W, 3) BGR; not to be written to."""
+        """Return frame k, uint8 (H, W, 3) BGR; do not write to it."""
         frame = self._bgr.get(k)
         if frame is None:
             frame = self._stored[k]
@@ -144,7 +144,7 @@ class AvatarFrames:
         return frame
 
     def background(self, k: int) -> Background:
-        """Frame k for H.264; not to be written to."""
+        """Return frame k for H.264; do not write to it."""
         background = self._i420.get(k)
         if background is None:
             frame = self._bgr[k] if k in self._bgr else self._stored[k]
@@ -159,7 +159,7 @@ class AvatarFrames:
         return background
 
     def patched(self, k: int, crop: Image, patch: Image, own: float = 0.0) -> Image:
-        """The face rectangle with the generator's patch in it.
+        """Return the face rectangle with the generator's patch in it.
 
         Args:
             k: frame.
@@ -183,7 +183,7 @@ class AvatarFrames:
         return face
 
     def _blended(self, face: Image, patch: Image, own: float) -> Image:
-        """The patch with the paste options applied; both uint8 (320, 320, 3) BGR."""
+        """Return the patch with the paste options applied; both uint8 (320, 320, 3) BGR."""
         if not (own or self._paste.colour_match or self._soft_edge is not None):
             return patch
         result = patch.astype(np.float32)
@@ -237,7 +237,7 @@ class AvatarFrames:
 
 
 def _soft_edge(width: float) -> NDArray[np.float32] | None:
-    """Weight of the patch, (320, 320, 1): 0 at its edge, 1 from `width` pixels inwards."""
+    """Return the weight of the patch, (320, 320, 1): 0 at its edge, 1 from `width` pixels inwards."""
     if width <= 0:
         return None
     line = np.minimum(np.arange(FACE), np.arange(FACE)[::-1]).astype(np.float32)
@@ -246,7 +246,7 @@ def _soft_edge(width: float) -> NDArray[np.float32] | None:
 
 
 def _planes(i420: Image, width: int, height: int) -> tuple[Image, Image, Image]:
-    """Views of Y, U and V in a flat I420 picture."""
+    """Return views of Y, U and V in a flat I420 image."""
     y, c = width * height, width * height // 4
     half = (height // 2, width // 2)
     return (

@@ -1,4 +1,4 @@
-"""Triton's compositor of one avatar: patches in, full frames out, in the forms that were asked for."""
+"""Triton's compositor of one avatar: patches in, full frames out, in the requested outputs."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class TritonPythonModel:
         self._avatar.preload()
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        return [self._answer(request) for request in requests]
+        return [self._respond(request) for request in requests]
 
-    def _answer(self, request: Any) -> Any:
+    def _respond(self, request: Any) -> Any:
         began, self._pasting = time.perf_counter(), 0.0
         try:
             outputs, count = self._outputs(request)
@@ -41,9 +41,9 @@ class TritonPythonModel:
             self._telemetry.refused(request, "option", str(e))
             error = pb_utils.TritonError(str(e), pb_utils.TritonError.INVALID_ARG)
         except Exception as e:  # one that left execute() would leak shared memory (server#7481)
-            reason = f"compositor: {type(e).__name__}: {e}"
-            self._telemetry.refused(request, INTERNAL, reason)
-            error = pb_utils.TritonError(reason)
+            message = f"compositor: {type(e).__name__}: {e}"
+            self._telemetry.refused(request, INTERNAL, message)
+            error = pb_utils.TritonError(message)
         else:
             for tensor in outputs:
                 self._made[tensor.name()].add(count)
@@ -53,7 +53,7 @@ class TritonPythonModel:
         return pb_utils.InferenceResponse(error=error)
 
     def _count_for(self, model: str) -> None:
-        """The numbers of this avatar on the metrics page."""
+        """Create the numbers of this avatar on the metrics page."""
         self._telemetry = Telemetry(model, ("option",))
         avatar = model.removesuffix("_compositor")
         self._made = {
@@ -66,7 +66,7 @@ class TritonPythonModel:
         }
 
     def _outputs(self, request: Any) -> tuple[list[Any], int]:
-        """The tensors that were asked for, and how many frames are in each."""
+        """Return the requested tensors, and the number of frames in each."""
         options = encode.Options.parse(json.loads(request.parameters() or "{}"))
         patches = pb_utils.get_input_tensor_by_name(request, "PATCH").as_numpy()
         loop_indices = (
@@ -74,7 +74,7 @@ class TritonPythonModel:
         )
         if len(loop_indices) != len(patches):
             raise encode.OptionError(
-                f"expected one POSE a PATCH, got {len(loop_indices)} and {len(patches)}"
+                f"expected one LOOP_INDEX per PATCH, got {len(loop_indices)} and {len(patches)}"
             )
         avatar = self._avatar
         shares = self._own_shares(request, len(patches))
@@ -99,13 +99,13 @@ class TritonPythonModel:
         return outputs, len(work)
 
     def _own_shares(self, request: Any, count: int) -> list[float]:
-        """How much of each frame stays the avatar's own: all 0 without a silence gate."""
+        """Return the share of the avatar's own frame in each frame: all 0 without a silence gate."""
         level = pb_utils.get_input_tensor_by_name(request, "LEVEL")
         if level is None or self._paste.silence_db is None:
             return [0.0] * count
         levels = level.as_numpy()
         if len(levels) != count:
-            raise encode.OptionError(f"expected one LEVEL a PATCH, got {len(levels)} and {count}")
+            raise encode.OptionError(f"expected one LEVEL per PATCH, got {len(levels)} and {count}")
         return list(self._paste.own_share(levels).tolist())
 
     def _bgr(self, work: list[Item]) -> Iterator[Any]:

@@ -36,10 +36,10 @@ REASONS = ("empty", "not_finite", "out_of_range", "too_many_frames", "uncovered"
 
 
 class RequestError(ValueError):
-    """The caller's fault: becomes INVALID_ARG.
+    """A mistake of the caller; the response is INVALID_ARG.
 
     Attributes:
-        reason: one of REASONS, for whoever counts.
+        reason: one of REASONS, for the metrics.
     """
 
     def __init__(self, message: str, reason: str = "out_of_range") -> None:
@@ -48,8 +48,8 @@ class RequestError(ValueError):
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What one request needs.
+class SliceLayout:
+    """The parts of a clip that one request needs.
 
     Attributes:
         frame_start, frame_count: the wanted video frames.
@@ -71,7 +71,7 @@ class Plan:
 
     @property
     def sample_range(self) -> tuple[int, int]:
-        """Samples [begin, end) of the clip that the columns depend on.
+        """Return the samples [begin, end) of the clip that the columns depend on.
 
         A column reaches N_FFT/2 to both sides of its centre; pre-emphasis needs one sample more.
         """
@@ -81,7 +81,7 @@ class Plan:
 
 
 def clip_windows(samples: int) -> int:
-    """Number F of mel windows of a clip; it has F + 2 video frames.
+    """Return the number F of mel windows of a clip; the clip has F + 2 video frames.
 
     The float expression is the reference's: it is not the integer floor (T - 16 = 368 gives 114, not 115).
     """
@@ -90,7 +90,7 @@ def clip_windows(samples: int) -> int:
 
 
 def live_frames(end: int) -> int:
-    """Frames of a clip still being recorded whose whole context lies before sample `end`."""
+    """Return the frames of a clip still being recorded whose whole context lies before sample `end`."""
     last_column = (end - N_FFT // 2) // HOP
     start = last_column - (WINDOW_COLUMNS - 1)
     if start < 0:
@@ -99,7 +99,7 @@ def live_frames(end: int) -> int:
     return max(0, window - (CONTEXT_AFTER - 2) + 1)
 
 
-def make_plan(
+def lay_out(
     given: int,
     audio_start: int = 0,
     clip_samples: int | None = None,
@@ -107,8 +107,8 @@ def make_plan(
     frame_count: int | None = None,
     *,
     max_frames: int,
-) -> Plan:
-    """Check a request and work out what it needs.
+) -> SliceLayout:
+    """Check a request and return the layout of its slice.
 
     Args:
         given: samples in AUDIO.
@@ -118,7 +118,7 @@ def make_plan(
         max_frames: limit of a request.
 
     Raises:
-        RequestError: says what was needed and what came.
+        RequestError: the message says what was needed and what came.
     """
     if given == 0:
         raise RequestError(
@@ -148,7 +148,7 @@ def make_plan(
         raise RequestError(f"FRAME_COUNT must be at least 1, got {frame_count}")
     if not live and (frame_start >= total or frame_count > total - frame_start):
         raise RequestError(
-            f"frames {frame_start}..{frame_start + frame_count - 1} were asked for,"
+            f"frames {frame_start}..{frame_start + frame_count - 1} were requested,"
             f" but a clip of {clip_samples} samples has {total} (0..{total - 1})"
         )
     if frame_count > max_frames:
@@ -182,7 +182,7 @@ def make_plan(
         padded = max(clip_samples, MIN_SAMPLES)
         starts = np.minimum(starts, padded // HOP + 1 - WINDOW_COLUMNS)
 
-    plan = Plan(
+    layout = SliceLayout(
         frame_start=frame_start,
         frame_count=frame_count,
         clip_samples=padded,
@@ -192,30 +192,32 @@ def make_plan(
         starts=starts,
         index=index,
     )
-    need_begin, need_end = plan.sample_range
+    need_begin, need_end = layout.sample_range
     if audio_start > need_begin or end < need_end:
         raise RequestError(
             f"frames {frame_start}..{frame_start + frame_count - 1} need samples {need_begin}..{need_end - 1}"
             f" of the clip, but AUDIO holds {audio_start}..{end - 1}",
             "uncovered",
         )
-    return plan
+    return layout
 
 
-def levels(audio: NDArray[np.float32], audio_start: int, plan: Plan) -> NDArray[np.float32]:
-    """How loud it is about each frame, for the compositor's silence gate.
+def levels(
+    audio: NDArray[np.float32], audio_start: int, layout: SliceLayout
+) -> NDArray[np.float32]:
+    """Return the level of the audio around each frame, for the compositor's silence gate.
 
     Args:
-        audio, audio_start, plan: as for MelWindows.
+        audio, audio_start, layout: as for MelWindows.
 
     Returns:
-        float32 [frame_count, 57] in dB of full scale, -100 or more: the mean power of 12.5 ms of sound each,
+        float32 [frame_count, 57] in dB of full scale, -100 or more: the mean power of 12.5 ms of audio each,
         from 0.35 s before the frame's middle to 0.35 s after it. Beyond the clip's ends it is silent.
     """
-    begin, end = plan.sample_range
+    begin, end = layout.sample_range
     power = audio[begin - audio_start : end - audio_start].astype(np.float64) ** 2
     total = np.concatenate([[0.0], np.cumsum(power)])
-    frames = np.arange(plan.frame_start, plan.frame_start + plan.frame_count, dtype=np.int64)
+    frames = np.arange(layout.frame_start, layout.frame_start + layout.frame_count, dtype=np.int64)
     middles = (2 * frames + 1) * COLUMNS_A_SECOND // (2 * FPS)
     columns = middles[:, None] + np.arange(-LEVEL_REACH, LEVEL_REACH + 1)
     first = np.clip(columns * HOP - HOP // 2 - begin, 0, power.size)
@@ -225,7 +227,7 @@ def levels(audio: NDArray[np.float32], audio_start: int, plan: Plan) -> NDArray[
 
 
 class MelWindows:
-    """Computes mel windows; holds the filter bank."""
+    """A function that computes mel windows, with its filter bank."""
 
     def __init__(self) -> None:
         self._basis = librosa.filters.mel(
@@ -233,22 +235,22 @@ class MelWindows:
         ).astype(np.float64)
 
     def __call__(
-        self, audio: NDArray[np.float32], audio_start: int, plan: Plan
+        self, audio: NDArray[np.float32], audio_start: int, layout: SliceLayout
     ) -> NDArray[np.float32]:
-        """Mel windows of a slice.
+        """Return the mel windows of a slice.
 
         Args:
             audio: float32 [samples], mono, 16 kHz, -1..1.
             audio_start: index in the clip of audio[0].
-            plan: made for this slice.
+            layout: of this slice.
 
         Returns:
-            float32 [M, 1, 80, 16] in -4..4, one window for each of plan.starts.
+            float32 [M, 1, 80, 16] in -4..4, one window for each of layout.starts.
 
         Raises:
             RequestError: a sample is not finite.
         """
-        begin, end = plan.sample_range
+        begin, end = layout.sample_range
         samples = audio[begin - audio_start : end - audio_start].astype(np.float64)
         if not np.isfinite(samples).all():
             at = begin + int(np.flatnonzero(~np.isfinite(samples))[0])
@@ -256,23 +258,25 @@ class MelWindows:
                 f"AUDIO must be finite, but sample {at} of the clip is NaN or infinite",
                 "not_finite",
             )
-        mel = self._columns(samples, begin, plan)
-        offsets = plan.starts - plan.first_column
+        mel = self._columns(samples, begin, layout)
+        offsets = layout.starts - layout.first_column
         windows = np.lib.stride_tricks.sliding_window_view(mel, WINDOW_COLUMNS, axis=1)[:, offsets]
         return np.ascontiguousarray(windows.transpose(1, 0, 2)[:, None], dtype=np.float32)
 
-    def _columns(self, samples: NDArray[np.float64], begin: int, plan: Plan) -> NDArray[np.float64]:
-        """Normalised mel columns [80, columns] from plan.first_column to plan.last_column."""
-        low = plan.first_column * HOP - N_FFT // 2
-        high = plan.last_column * HOP + N_FFT // 2
+    def _columns(
+        self, samples: NDArray[np.float64], begin: int, layout: SliceLayout
+    ) -> NDArray[np.float64]:
+        """Return the normalised mel columns [80, columns] from layout.first_column to layout.last_column."""
+        low = layout.first_column * HOP - N_FFT // 2
+        high = layout.last_column * HOP + N_FFT // 2
         # The clip from low - 1 to high, zero where it does not reach: the centred STFT's padding, the
         # silence after a very short clip, and the sample before the first, which pre-emphasis takes as 0.
         wave = np.zeros(high - low + 1)
         at = begin - (low - 1)
         wave[at : at + samples.size] = samples
         emphasised = wave[1:] - PRE_EMPHASIS * wave[:-1]
-        if plan.clip_samples is not None and plan.clip_samples < high:
-            emphasised[plan.clip_samples - low :] = 0.0  # the padding follows the pre-emphasis
+        if layout.clip_samples is not None and layout.clip_samples < high:
+            emphasised[layout.clip_samples - low :] = 0.0  # the padding follows the pre-emphasis
         spectrum = np.abs(
             librosa.stft(emphasised, n_fft=N_FFT, hop_length=HOP, win_length=N_FFT, center=False)
         )

@@ -1,11 +1,11 @@
-"""What a Python model tells its operator: counters for Prometheus, a line of JSON for what came to nothing.
+"""Telemetry of a Python model: counters for Prometheus, and a line of JSON for each refused request.
 
-A model's directory stands alone, so this file lies in each of them, the same to the letter; a test holds
-them to it. Tried on tritonserver 2.51.0: models, and instances of one model, may all ask for a family of the
-same name; they share it, and metrics with the same labels are one number. The kind and the description must
-be the same too, which is why all families of the service stand in FAMILIES. A model that is unloaded takes
-nothing from the others. Adding to a number costs 17 microseconds, four of them a request for frames.
-Triton writes a logged message as a string of JSON, so a line is JSON in JSON, and nobody breaks out of it.
+Each model's directory is self-contained, so each has a copy of this file; a test compares the copies.
+On tritonserver 2.51.0, several models and instances may create a family of the same name and share it;
+metrics with the same labels are one number. Kind and description must be equal too, so all families of the
+service are listed in FAMILIES. Unloading one model does not affect the others. An addition takes 17
+microseconds, and a request for frames makes four. Triton logs a message as a JSON string, so a line is JSON
+within JSON, and a caller's text cannot end it.
 """
 
 from __future__ import annotations
@@ -18,30 +18,32 @@ import triton_python_backend_utils as pb_utils
 
 # Histograms came with a later release: means are seconds over frames.
 FAMILIES = {
-    "lipsync_frames_total": ("COUNTER", "Frames in answers, by avatar and output."),
+    "lipsync_frames_total": ("COUNTER", "Frames in responses, by avatar and output."),
     "lipsync_stage_seconds_total": (
         "COUNTER",
-        "Time spent in a stage of a Python model, all its instances together.",
+        "Seconds spent in a stage of a Python model, summed over its instances.",
     ),
     "lipsync_refused_total": (
         "COUNTER",
-        "Requests that came to nothing, by reason; `internal` is our fault, the others the caller's.",
+        "Refused requests by reason; `internal` is a fault of the service, the others are the caller's.",
     ),
-    "lipsync_streams_open": ("GAUGE", "Streams that are being answered."),
+    "lipsync_streams_open": ("GAUGE", "Streams in flight."),
 }
 INTERNAL = "internal"
-_LONGEST = 300  # letters of a message or an id in the log: part of it is the caller's
+_LONGEST = 300  # characters of a message or an id in the log: a part of it comes from the caller
 
 
 class Number:
-    """One number on the metrics page; nothing at all on a server that was built without metrics."""
+    """One number on the metrics page; it does nothing on a server that was built without metrics."""
 
     def __init__(self, metric: Any) -> None:
         self._metric = metric
 
     def add(self, value: float) -> None:
         if self._metric is not None:
-            with contextlib.suppress(pb_utils.TritonModelException):  # never at a request's cost
+            with contextlib.suppress(
+                pb_utils.TritonModelException
+            ):  # a metric must not fail a request
                 self._metric.increment(value)
 
     def set(self, value: float) -> None:
@@ -51,12 +53,12 @@ class Number:
 
 
 class Telemetry:
-    """Of one model.
+    """The counters and the log of one model.
 
     Args:
         model: its name.
-        reasons: why it may refuse a request; each counter exists from the start, or the first event of
-            its kind would be no increase to Prometheus.
+        reasons: for which it may refuse a request; each counter exists from the start, because Prometheus
+            sees no increase in a counter that appears.
     """
 
     def __init__(self, model: str, reasons: tuple[str, ...]) -> None:
@@ -68,7 +70,7 @@ class Telemetry:
         }
 
     def number(self, family: str, **labels: str) -> Number:
-        """A number of a family of FAMILIES."""
+        """Return a number of one of the FAMILIES."""
         try:
             if family not in self._families:
                 kind, text = FAMILIES[family]
@@ -81,7 +83,7 @@ class Telemetry:
             return Number(None)
 
     def refused(self, request: Any, reason: str, message: str) -> None:
-        """Count and log a request that is answered with an error; the message holds no sound."""
+        """Count and log a request that is answered with an error; the message holds no audio."""
         self._refused[reason].add(1)
         line = json.dumps(
             {

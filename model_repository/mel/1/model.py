@@ -1,4 +1,4 @@
-"""Triton's `mel` model: unpacks requests, calls lipsync_mel, packs the answers."""
+"""Triton's `mel` model: unpack the requests, call lipsync_mel, pack the responses."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class TritonPythonModel:
         self._windows = dsp.MelWindows()
         # librosa compiles on first use, for seconds: do it before the model reads as ready.
         silence = np.zeros(dsp.SAMPLE_RATE, np.float32)
-        self._windows(silence, 0, dsp.make_plan(silence.size, max_frames=silence.size))
+        self._windows(silence, 0, dsp.lay_out(silence.size, max_frames=silence.size))
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        return [self._answer(request) for request in requests]
+        return [self._respond(request) for request in requests]
 
-    def _answer(self, request: Any) -> Any:
+    def _respond(self, request: Any) -> Any:
         began = time.perf_counter()
         try:
             response = pb_utils.InferenceResponse(self._outputs(request))
@@ -38,15 +38,15 @@ class TritonPythonModel:
             self._telemetry.refused(request, e.reason, str(e))
             error = pb_utils.TritonError(str(e), pb_utils.TritonError.INVALID_ARG)
         except Exception as e:  # one that left execute() would leak shared memory (server#7481)
-            reason = f"mel: {type(e).__name__}: {e}"
-            self._telemetry.refused(request, INTERNAL, reason)
-            error = pb_utils.TritonError(reason)
+            message = f"mel: {type(e).__name__}: {e}"
+            self._telemetry.refused(request, INTERNAL, message)
+            error = pb_utils.TritonError(message)
         return pb_utils.InferenceResponse(error=error)
 
     def _outputs(self, request: Any) -> list[Any]:
         audio = pb_utils.get_input_tensor_by_name(request, "AUDIO").as_numpy()
         start = _scalar(request, "AUDIO_START") or 0
-        plan = dsp.make_plan(
+        layout = dsp.lay_out(
             audio.size,
             start,
             _scalar(request, "CLIP_SAMPLES"),
@@ -59,14 +59,13 @@ class TritonPythonModel:
             raise dsp.RequestError(
                 f"LOOP_OFFSET must be within ±{dsp.MAX_LOOP_OFFSET}, got {offset}"
             )
-        loop_index = np.arange(
-            plan.frame_start, plan.frame_start + plan.frame_count, dtype=np.int64
-        )
+        last = layout.frame_start + layout.frame_count
+        frames = np.arange(layout.frame_start, last, dtype=np.int64)
         return [
-            pb_utils.Tensor("WINDOWS", self._windows(audio, start, plan)),
-            pb_utils.Tensor("INDEX", plan.index),
-            pb_utils.Tensor("LOOP_INDEX", (loop_index + offset)[:, None]),
-            pb_utils.Tensor("LEVEL", dsp.levels(audio, start, plan)),
+            pb_utils.Tensor("WINDOWS", self._windows(audio, start, layout)),
+            pb_utils.Tensor("INDEX", layout.index),
+            pb_utils.Tensor("LOOP_INDEX", (frames + offset)[:, None]),
+            pb_utils.Tensor("LEVEL", dsp.levels(audio, start, layout)),
         ]
 
 

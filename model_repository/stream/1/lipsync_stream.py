@@ -1,4 +1,4 @@
-"""Cutting a whole clip into the requests an avatar takes, without Triton."""
+"""Slices of a whole clip, one for each request to an avatar, without Triton."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ OUTPUTS = ("FRAMES", "I420", "JPEG", "H264")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _HOP, _COLUMNS, _COLUMNS_A_SECOND, _FPS = 200, 16, 80, 25  # of the mel model: tests hold them to it
 _SAMPLES_A_FRAME = 640
-# A frame depends on what is heard from 0.39 s before it to 0.46 s after; a slice may hold more.
+# A frame depends on the audio from 0.39 s before it to 0.46 s after it; a slice may hold more.
 _BEFORE, _AFTER = 7_000, 8_000  # samples
 
 
@@ -20,10 +20,10 @@ REASONS = ("empty", "not_finite", "name", "full", "avatar", "option")
 
 
 class StreamError(ValueError):
-    """The caller's fault: becomes INVALID_ARG.
+    """A mistake of the caller; the response is INVALID_ARG.
 
     Attributes:
-        reason: one of REASONS, for whoever counts.
+        reason: one of REASONS, for the metrics.
     """
 
     def __init__(self, message: str, reason: str = "name") -> None:
@@ -42,7 +42,7 @@ class Slice:
 
 
 def slices(samples: int, first: int, chunk: int) -> Iterator[Slice]:
-    """All frames of a clip in order: `first` of them, then `chunk` at a time."""
+    """Yield the slices of a clip in order: `first` frames, then `chunk` frames each."""
     columns = 1 + max(samples, (_COLUMNS - 1) * _HOP) // _HOP
     frames = int((columns - _COLUMNS) / _COLUMNS_A_SECOND * _FPS) + 4
     start, count = 0, first
@@ -55,10 +55,10 @@ def slices(samples: int, first: int, chunk: int) -> Iterator[Slice]:
 
 
 def check_avatar(name: str) -> str:
-    """The name, if Triton could have a model so called.
+    """Return the name if a Triton model can have it.
 
     Raises:
-        StreamError: it could not, or it is this model's own.
+        StreamError: no model can, or it is this model's own name.
     """
     if not _NAME.fullmatch(name) or name == "stream":
         raise StreamError(
@@ -68,10 +68,10 @@ def check_avatar(name: str) -> str:
 
 
 def check_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
-    """A request's parameters, if a request to an avatar can carry them.
+    """Return a request's parameters if a request to an avatar can carry them.
 
     Raises:
-        StreamError: a number with a fraction, which Triton's Python models cannot hand on.
+        StreamError: a number with a fraction, which Triton's Python models cannot pass on.
     """
     for name, value in parameters.items():
         if not isinstance(value, bool | int | str):
@@ -83,10 +83,10 @@ def check_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_output(name: str) -> str:
-    """The name, if it is an avatar's output.
+    """Return the name if it is an output of an avatar.
 
     Raises:
-        StreamError: it is not.
+        StreamError: no avatar has such an output.
     """
     if name not in OUTPUTS:
         raise StreamError(f"OUTPUT must be one of {', '.join(OUTPUTS)}; got {name[:60]!r}")

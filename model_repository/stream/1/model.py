@@ -1,4 +1,4 @@
-"""Triton's `stream` model: asks the avatar's ensemble chunk by chunk, and answers in order."""
+"""Triton's `stream` model: request the avatar's ensemble chunk by chunk, and send the frames in order."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
 
 
 class _Refused(Exception):
-    """What the inner request was answered with, or what this model answers: a TritonError and a reason."""
+    """The request cannot be served; the arguments are a TritonError and a reason."""
 
 
 class TritonPythonModel:
@@ -37,15 +37,17 @@ class TritonPythonModel:
         self._open.set(self._streams)
         try:
             if self._streams > self._numbers["max_streams"]:
-                error = _error("stream: too many streams at once; ask again", "UNAVAILABLE")
+                error = _error("stream: too many streams at once; try again later", "UNAVAILABLE")
                 raise _Refused(error, "full")
-            await self._answer(request, sender)
+            await self._send_frames(request, sender)
             sender.send(flags=_FINAL)
         except core.StreamError as e:
             self._refuse(request, sender, _error(str(e), "INVALID_ARG"), e.reason)
         except _Refused as e:
             self._refuse(request, sender, *e.args)
-        except Exception as e:  # one that left execute() would leave the caller without an answer
+        except (
+            Exception
+        ) as e:  # an exception that left execute() would leave the caller without a response
             error = _error(f"stream: {type(e).__name__}: {e}", "INTERNAL")
             self._refuse(request, sender, error, INTERNAL)
         finally:
@@ -54,11 +56,11 @@ class TritonPythonModel:
 
     def _refuse(self, request: Any, sender: Any, error: Any, reason: str) -> None:
         self._telemetry.refused(request, reason, error.message())
-        # With it, and not after it: a caller may have Triton close the stream at the first error
-        # (triton_grpc_error), and what came later would be sent to freed memory (2.51).
+        # The final flag goes with the error: a caller may have Triton close the stream at the first error
+        # (triton_grpc_error), and a later response would be sent to freed memory (2.51).
         sender.send(pb_utils.InferenceResponse(error=error), flags=_FINAL)
 
-    async def _answer(self, request: Any, sender: Any) -> None:
+    async def _send_frames(self, request: Any, sender: Any) -> None:
         audio = pb_utils.get_input_tensor_by_name(request, "AUDIO").as_numpy()
         if audio.size == 0:
             raise core.StreamError(
@@ -87,9 +89,9 @@ class TritonPythonModel:
                 pb_utils.Tensor("AUDIO", np.ascontiguousarray(audio[piece.begin : piece.end])),
                 pb_utils.Tensor("LOOP_OFFSET", loop_index),
             ]
-            # Without trace=request.trace(): the trace of a decoupled request is gone by now, and
-            # tritonserver 2.51.0 dies of it (seen). So these requests are in no trace; their ids say
-            # whose they are.
+            # Without trace=request.trace(): the trace of a decoupled request has ended by now, and
+            # tritonserver 2.51.0 crashes on it (observed). So these requests are in no trace; their ids
+            # name the request that they belong to.
             inner = pb_utils.InferenceRequest(
                 model_name=avatar,
                 requested_output_names=[output],
@@ -123,7 +125,7 @@ class TritonPythonModel:
                 where = pb_utils.Tensor("FRAME_START", np.array([start], np.int64))
                 sender.send(pb_utils.InferenceResponse([where, frames]))
         finally:
-            # An inner request cannot be called back, and its answer must not come to nobody.
+            # An inner request cannot be cancelled, and its response must still be received.
             await asyncio.gather(*(task for _, task in pending), return_exceptions=True)
 
 

@@ -22,7 +22,7 @@ _FARTHEST = 1 << 20  # pixels from the frame's corner
 
 @dataclass(frozen=True)
 class LandmarkScheme:
-    """Which points of a face detector span the face rectangle.
+    """The points of a face detector that span the face rectangle.
 
     Attributes:
         name: the detector's, for messages.

@@ -20,7 +20,7 @@ from lipsync_preprocessing.errors import ModelError
 from lipsync_preprocessing.graphs.frame_input import face_input_graph, patch_graph
 from lipsync_preprocessing.graphs.networks import Generator
 from lipsync_preprocessing.graphs.onnx_files import opset_of
-from lipsync_preprocessing.graphs.renaming import PREFIX
+from lipsync_preprocessing.graphs.renaming import prefix_of
 
 Faces = npt.NDArray[np.uint8]
 
@@ -83,15 +83,16 @@ def write_compiled_generator(
 
 def _join(generator: Generator, count: int) -> onnx.ModelProto:
     """Return the compiled model without its faces, an initializer that the caller appends."""
-    network = onnx.compose.add_prefix(generator.model, PREFIX)
+    prefix = prefix_of(generator.model)
+    network = onnx.compose.add_prefix(generator.model, prefix)
     opset, ir_version = opset_of(network), network.ir_version
     joined = onnx.compose.merge_models(
         face_input_graph(_FACES, count, opset, ir_version),
         network,
-        io_map=[("face_out", PREFIX + generator.face), ("audio_out", PREFIX + generator.audio)],
+        io_map=[("face_out", prefix + generator.face), ("audio_out", prefix + generator.audio)],
     )
     joined = onnx.compose.merge_models(
-        joined, patch_graph(opset, ir_version), io_map=[(PREFIX + generator.output, "raw")]
+        joined, patch_graph(opset, ir_version), io_map=[(prefix + generator.output, "raw")]
     )
     inputs = [i for i in joined.graph.input if i.name != _FACES]
     del joined.graph.input[:]
