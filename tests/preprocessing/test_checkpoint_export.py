@@ -113,7 +113,7 @@ def test_hostile_file_runs_no_code(as_torch: bool, tmp_path: Path) -> None:
         ),
         (
             lambda s: s.update({"audio_model.conv1.conv.0.weight": np.zeros((8, 256, 1, 1))}),
-            "'ave' audio mode.*got 256",
+            "'ave' audio mode.*got one with 256",
         ),
         (lambda s: s["outc.conv.bias"].fill(np.nan), "finite"),
         (lambda s: s.pop("inc.inconv.0.conv.6.weight"), "expected a generator's state dict"),
