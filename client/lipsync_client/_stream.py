@@ -29,7 +29,7 @@ async def stream(
     """Yield the chunks of a clip in order, as the server cuts them.
 
     Raises:
-        LipSyncError: the clip cannot be read, or the call failed; the server is told to stop.
+        LipSyncError: the clip cannot be read, or the call failed; the server stops its work.
     """
     begun = time.monotonic()
     samples = await asyncio.to_thread(_read_whole, audio, options)

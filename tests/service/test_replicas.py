@@ -230,7 +230,7 @@ def test_resume_asks_only_for_what_is_missing(server: Server, clip: Path, tmp_pa
         client.render_to_file(clip, out, "toy", RenderOptions(chunk=8), resume=True)
     assert out.read_bytes() == whole.read_bytes()
     missing = 149 - 8 * len(kept)
-    # What was under way when the first try ended may be counted only now.
+    # Requests that were in flight when the first try ended may be counted only now.
     assert_counted(lambda: frames_made(server, "toy_generator"), before + missing, beyond=3 * 8)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out.mp4", "whole.mp4"]
 

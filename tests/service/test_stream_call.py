@@ -69,12 +69,12 @@ def quietly(work: Callable[[], Awaitable[None]]) -> None:
 
 @pytest.mark.parametrize("output", ["FRAMES", "JPEG", "H264"])
 def test_frames_are_those_of_render(server: Server, clip: Path, output: Output) -> None:
-    plan = RenderOptions(output, chunk=16, loop_offset=3, encoder_options={"crf": 30})
+    options = RenderOptions(output, chunk=16, loop_offset=3, encoder_options={"crf": 30})
 
     async def work() -> None:
         async with AsyncLipSyncClient(server.grpc_url) as client:
-            rendered = [chunk async for chunk in client.render(clip, "toy", plan)]
-            streamed = [chunk async for chunk in client.stream(clip, "toy", plan)]
+            rendered = [chunk async for chunk in client.render(clip, "toy", options)]
+            streamed = [chunk async for chunk in client.stream(clip, "toy", options)]
         assert [c.start for c in streamed] == [c.start for c in rendered] == [0, 8, 24, 40, 56, 72]
         for one, other in zip(streamed, rendered, strict=True):
             assert one.frames.shape == other.frames.shape
@@ -85,9 +85,9 @@ def test_frames_are_those_of_render(server: Server, clip: Path, output: Output) 
 
 def test_without_an_event_loop(server: Server, clip: Path) -> None:
     with LipSyncClient(server.grpc_url) as client:
-        plan = RenderOptions("JPEG")
-        frames = [f for chunk in client.stream(clip, "toy", plan) for f in chunk.frames]
-        assert frames == [f for chunk in client.render(clip, "toy", plan) for f in chunk.frames]
+        options = RenderOptions("JPEG")
+        frames = [f for chunk in client.stream(clip, "toy", options) for f in chunk.frames]
+        assert frames == [f for chunk in client.render(clip, "toy", options) for f in chunk.frames]
 
 
 def test_leaving_early_ends_the_work(server: Server, long_clip: Path) -> None:
@@ -97,7 +97,7 @@ def test_leaving_early_ends_the_work(server: Server, long_clip: Path) -> None:
                 async for chunk in chunks:
                     assert chunk.start == 0
                     break
-            await asyncio.sleep(0.5)  # the chunks under way come to their end
+            await asyncio.sleep(0.5)  # the chunks in flight are finished
             before = frames_made(server, "toy_generator")
             await asyncio.sleep(1.0)
             assert frames_made(server, "toy_generator") - before <= 3 * 16
@@ -124,7 +124,7 @@ def test_cancelled_at_any_moment(server: Server, long_clip: Path, after_s: float
 
 
 @pytest.mark.parametrize(
-    ("avatar", "plan", "error", "message"),
+    ("avatar", "options", "error", "message"),
     [
         ("nobody", RenderOptions(), UnknownAvatar, "nobody"),
         ("mel", RenderOptions(), UnknownAvatar, "mel is a model of the server, but not an avatar"),
@@ -148,14 +148,14 @@ def test_errors(
     server: Server,
     long_clip: Path,
     avatar: str,
-    plan: RenderOptions,
+    options: RenderOptions,
     error: type[Exception],
     message: str,
 ) -> None:
     async def work() -> None:
         async with AsyncLipSyncClient(server.grpc_url) as client:
             with pytest.raises(error, match=message):
-                async for _ in client.stream(long_clip, avatar, plan):
+                async for _ in client.stream(long_clip, avatar, options):
                     pass
 
     quietly(work)
@@ -233,14 +233,14 @@ def test_an_error_as_a_status_ends_the_stream_and_not_the_server(server: Server)
         inputs.append(triton_grpc.InferInput(name, array.shape, np_to_triton_dtype(array.dtype)))
         inputs[-1].set_data_from_numpy(array)
     for parameters, count in (({"crf": 99}, 0), (None, 1)) * 3:
-        answers: queue.Queue[Any] = queue.Queue()
+        responses: queue.Queue[Any] = queue.Queue()
         with triton_grpc.InferenceServerClient(server.grpc_url.split("//")[1]) as client:
             client.start_stream(
-                lambda result, error, to=answers: to.put(result or error),
+                lambda result, error, to=responses: to.put(result or error),
                 headers={"triton_grpc_error": "true"},
             )
             client.async_stream_infer("stream", inputs, parameters=parameters)
-            first = answers.get(timeout=60)
+            first = responses.get(timeout=60)
             client.stop_stream()
         if count:
             assert len(first.as_numpy("H264")) == 8

@@ -1,4 +1,4 @@
-"""Requests, and what answers them."""
+"""Requests, and the interfaces of the objects that answer them."""
 
 from __future__ import annotations
 
