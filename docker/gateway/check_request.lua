@@ -19,7 +19,7 @@ local INPUTS = {
   FRAME_START = "INT64",
   LOOP_OFFSET = "INT64",
 }
-local OUTPUTS = { FRAMES = true, H264 = true, JPEG = true }
+local OUTPUTS = { FRAMES = true, H264 = true, I420 = true, JPEG = true }
 local PARAMETERS = {
   crf = "integer",
   jpeg_quality = "integer",

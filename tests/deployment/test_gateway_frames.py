@@ -19,7 +19,7 @@ from support.triton_calls import PROTOCOLS, Triton, speech
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-@pytest.mark.parametrize("output", ["FRAMES", "JPEG", "H264"])
+@pytest.mark.parametrize("output", ["FRAMES", "I420", "JPEG", "H264"])
 def test_frames_are_those_of_a_direct_call(
     anna: Caller,
     replicas: list[Replica],

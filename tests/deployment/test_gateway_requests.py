@@ -57,7 +57,7 @@ def test_a_refusal_says_what_was_expected(anna: Caller, protocol: str) -> None:
         Exception, match="model audio_window is not open to callers; expected an avatar"
     ):
         anna.frames(protocol, "audio_window", audio, "JPEG")
-    with pytest.raises(Exception, match="expected one output of FRAMES, H264, JPEG"):
+    with pytest.raises(Exception, match="expected one output of FRAMES, H264, I420, JPEG"):
         anna.frames(protocol, "toy", audio, "patch")
     with pytest.raises(
         Exception, match="input SOUND is not accepted; accepted: AUDIO, AUDIO_START"
