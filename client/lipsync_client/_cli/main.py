@@ -71,7 +71,10 @@ def avatars(connection: Connection, repository: Path, as_json: bool) -> None:
 @repository_option
 @json_option
 def health(connection: Connection, repository: Path, as_json: bool) -> None:
-    """Show whether each model is ready; the exit code is 1 if one is not."""
+    """Show whether each model is ready.
+
+    The exit code is 1 if one is not.
+    """
     with failures(), server(connection, repository) as target:
         states = run(target, lambda client: client.health())
     if as_json:

@@ -114,8 +114,9 @@ from .spool import as_file
     "audio_mode",
     type=click.Choice(AUDIO_MODES),
     default=OutputFormat.audio,
-    help="auto keeps the clip's own audio packets where the container can hold them, and encodes"
-    " AAC (Opus in WebM) otherwise; copy keeps the packets or fails; aac always encodes.",
+    help="auto keeps the clip's own audio packets where the container can hold them and browsers play"
+    " them, and encodes AAC (Opus in WebM) otherwise; copy keeps the packets or fails; aac always"
+    " encodes.",
 )
 @click.option(
     "--track",
@@ -163,7 +164,9 @@ def render(
     width: int,
     **encoder_options: Any,
 ) -> None:
-    """Render a video of the avatar speaking AUDIO: any audio or video file, or - for standard input.
+    """Render a video of the avatar speaking AUDIO.
+
+    AUDIO is any audio or video file, or - for standard input.
 
     To write to standard output, give -o - with --container fmp4 or ts, or with --format bgr24 or rgb24.
     The summary goes to standard error then.
