@@ -22,16 +22,15 @@ from support.servers import ServerPool
 from support.toy_avatars import ROOT, TOY_WIDTH, ToyAvatar, write_dataset
 
 pytest_plugins = ["support.left_out"]
-BUILT = shutil.ignore_patterns(
-    "*.onnx", "*.npz", "built-from", "__pycache__"
-)  # of the model repository
+# What is built in the model repository, and not copied from it.
+BUILT = shutil.ignore_patterns("*.onnx", "*.npz", "built-from", "__pycache__")
 
 
 def pytest_configure() -> None:
-    """A shell's background jobs ignore SIGINT, and would pass that on to the commands under test.
+    """Let the commands under test receive SIGINT, which a shell's background jobs and their children ignore.
 
-    Here, and not in a preexec_fn: that makes subprocess fork, and gRPC's threads may end such a child
-    before it has become the command.
+    A preexec_fn would make subprocess fork, and gRPC's threads may end such a child before it has become
+    the command.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -55,7 +54,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def only_marked_tests_start_servers(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Keep `make test-fast` honest."""
+    """Fail a test without the mark that starts a server: `make test-fast` must not run it."""
     if request.node.get_closest_marker("server") is None:
 
         def refuse(_: Server) -> None:
@@ -66,7 +65,10 @@ def only_marked_tests_start_servers(
 
 @pytest.fixture(scope="session")
 def toy_avatars(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ToyAvatar]:
-    """`toy`: ten small frames. `wide`: 1280x720, its rectangles reach outside and change their size."""
+    """Two avatars with small networks of random weights.
+
+    `toy` has ten small frames. `wide` has four of 1280x720, and its rectangles reach outside of them.
+    """
     root = tmp_path_factory.mktemp("avatars")
     encoder = root / "audio_encoder.onnx"
     state = random_weights.audio_encoder_state(seed=1, width=1 / 4)

@@ -1,4 +1,4 @@
-"""The message about tests that were left out."""
+"""The lines about tests that were left out."""
 
 from __future__ import annotations
 
@@ -15,5 +15,5 @@ def test_missing_programs_are_one_line_with_the_command() -> None:
     ]
 
 
-def test_nothing_left_out_is_nothing_said() -> None:
+def test_nothing_is_printed_if_nothing_was_left_out() -> None:
     assert left_out([]) == []

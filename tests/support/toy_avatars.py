@@ -25,10 +25,13 @@ class ToyAvatar:
 
 
 def write_dataset(directory: Path, size: tuple[int, int], count: int, outside: bool) -> None:
-    """A raw dataset folder with smooth random pictures and a moving face rectangle.
+    """Write a raw dataset folder with smooth random frames and a moving face rectangle.
 
     Args:
-        outside: rectangles reach outside the frame, and there are parsing masks.
+        directory: the folder to make.
+        size: width and height of the frames, in pixels.
+        count: number of frames.
+        outside: let the rectangles reach outside the frame, and write parsing masks too.
     """
     (directory / "full_body_img").mkdir(parents=True)
     (directory / "landmarks").mkdir()
@@ -36,8 +39,8 @@ def write_dataset(directory: Path, size: tuple[int, int], count: int, outside: b
     rng = np.random.default_rng(count)
     for k in range(count):
         small = rng.integers(0, 256, (9, 16, 3), dtype=np.uint8)
-        picture = cv2.resize(small, size, interpolation=cv2.INTER_CUBIC)
-        cv2.imwrite(str(directory / f"full_body_img/{k}.jpg"), picture)
+        frame = cv2.resize(small, size, interpolation=cv2.INTER_CUBIC)
+        cv2.imwrite(str(directory / f"full_body_img/{k}.jpg"), frame)
         side = height // 2 + 7 * k
         x1, y1 = width // 3 + 5 * k, height // 4 + 3 * k
         if outside:  # over the lower edge, the right, the left (in part by truncation), the upper
@@ -51,14 +54,14 @@ def write_dataset(directory: Path, size: tuple[int, int], count: int, outside: b
 
 
 def write_landmarks(path: Path, x1: int, y1: int, side: int) -> None:
-    """The three numbers that make a rectangle, with something to be truncated."""
+    """Write the landmarks of a face rectangle, with decimals that a reader must cut off."""
     points = np.zeros((110, 2))
     points[1, 0], points[31, 0], points[52, 1] = x1 + 0.7, x1 + side + 0.2, y1 + 0.9
     np.savetxt(path, points, fmt="%.2f")
 
 
 def write_parsing(path: Path, labels: NDArray[Any]) -> None:
-    """A parsing mask of labels (H, W): 0 and 1 keep the original, 2 to 4 do not."""
+    """Write a parsing mask from labels (H, W): 0 and 1 keep the frame's own pixel, 2 to 4 do not."""
     path.parent.mkdir(exist_ok=True)
     colours = [(0, 0, 255), (255, 255, 255), (255, 0, 0), (0, 0, 0), (0, 255, 255)]
     cv2.imwrite(str(path), np.array(colours, np.uint8)[labels])
