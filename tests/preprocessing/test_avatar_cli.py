@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from lipsync_preprocessing.cli import main
-from support.toy_datasets import COUNT
+from support.toy_datasets import COUNT, make_packaged, write_landmarks
 
 
 @pytest.fixture
@@ -69,6 +69,23 @@ def test_add_list_inspect_update_remove(
     )
     assert "anna" not in cli("list").stdout
     fails(cli("remove", "anna"), "no avatar 'anna'; it has: demo")
+
+
+def test_add_with_the_options_of_a_dataset(
+    cli: Any, tmp_path: Path, generator_file: Path, encoder_file: Path
+) -> None:
+    """A video of 30 frames per second, and rectangles from landmarks that differ from the file's."""
+    dataset = make_packaged(tmp_path / "packaged", videos=True, fps=30, count=12, cache=True)
+    (dataset / "landmarks").mkdir()
+    for k in range(12):
+        write_landmarks(dataset / f"landmarks/{k}.lms", (30, 20, 90, 80), points=98)
+    files = ["--dataset", dataset, "--generator", generator_file, "--audio-encoder", encoder_file]
+    fails(cli("add", "anna", *files), "expected 110 landmarks")
+    options = ["--rectangles", "landmarks", "--landmark-points", "98"]
+    fails(cli("add", "anna", *files, *options), "--frame-rate 30 to resample it")
+    assert cli("add", "anna", *files, *options, "--frame-rate", "fast").exit_code == 2
+    added = cli("add", "anna", *files, *options, "--frame-rate", "30/1")
+    assert added.stdout.startswith("anna: 10 frames of 160x120"), added.output
 
 
 def test_repository_may_be_named_after_the_command(

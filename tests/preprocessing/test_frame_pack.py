@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from lipsync_pack import StoredFrames
 
+from lipsync_client import protocol
 from lipsync_preprocessing import contract
 from lipsync_preprocessing.avatar.faces import cut_face
 from lipsync_preprocessing.avatar.pack import map_faces, read_pack, write_pack
@@ -124,9 +125,10 @@ def test_no_pack(tmp_path: Path) -> None:
         list(read_pack(tmp_path / "frames.npz"))
 
 
-def test_the_compositor_has_the_contracts_numbers() -> None:
-    """Its directory stands alone, so it cannot import them."""
+def test_the_contracts_numbers_are_the_same_everywhere() -> None:
+    """Its directory stands alone, and the client needs no preprocessing: neither can import them."""
     assert (lipsync_frames.CROP, lipsync_frames.BORDER) == (contract.CROP, contract.BORDER)
     rim = np.ones((contract.FACE, contract.FACE), bool)
     rim[contract.MASK_ROWS, contract.MASK_COLUMNS] = False
     np.testing.assert_array_equal(lipsync_frames._RIM, rim)
+    assert contract.FRAME_RATE == protocol.FPS

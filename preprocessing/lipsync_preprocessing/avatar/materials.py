@@ -67,7 +67,9 @@ def write_data(
 ) -> None:
     """Write the frame pack and the compiled generator; raise DatasetError at a frame that is unusable."""
     faces = scratch / "faces.raw"
-    write_pack(materials.dataset, pack, faces, _progress(report, "packing frames"))
+    write_pack(
+        materials.dataset, pack, faces, _progress(report, f"packing {materials.dataset.frames}")
+    )
     compiling = _progress(report, "compiling") or (lambda _done, _total: None)
     compiling(0, 1)
     write_compiled_generator(materials.generator, map_faces(faces), model)

@@ -51,7 +51,7 @@ from lipsync_preprocessing.errors import AvatarError
 )
 @click.option(
     "--frame-rate",
-    type=float,
+    callback=lambda _context, _parameter, value: _rate(value),
     metavar="FPS",
     help="The frames' own rate; they are resampled to 25.  [default: a video's own, or 25]",
 )
@@ -82,7 +82,7 @@ def add(
     rectangles: str | None,
     landmark_points: str,
     pairing: Literal["number", "order"] | None,
-    frame_rate: float | None,
+    frame_rate: Fraction | None,
     feather: float | None,
     colour_match: bool,
     silence_gate: float | None,
@@ -99,9 +99,8 @@ def add(
 
     control = model_control(url, admin_key) if load else None
     paste = PasteOptions(feather, colour_match, silence_gate, silence_after)
-    rate = None if frame_rate is None else Fraction(frame_rate).limit_denominator(1001)
     options = DatasetOptions(
-        not no_parsing, frames, rectangles, int(landmark_points), pairing, rate
+        not no_parsing, frames, rectangles, int(landmark_points), pairing, frame_rate
     )
     with progress_bars() as report:
         made = add_avatar(
@@ -127,3 +126,13 @@ def add(
                 f"{error} (the avatar is in the repository; to try again: update {name} --load)"
             ) from error
         say(f"{name}: loaded at {url}")
+
+
+def _rate(text: str | None) -> Fraction | None:
+    """Return a rate such as 30, 29.97 or 30000/1001."""
+    try:
+        return None if text is None else Fraction(text)
+    except (ValueError, ZeroDivisionError) as error:
+        raise click.BadParameter(
+            f"expected a number such as 30 or 30000/1001, got {text!r}"
+        ) from error

@@ -17,6 +17,7 @@ import av
 import av.error
 import numpy as np
 
+from lipsync_preprocessing.contract import FRAME_RATE
 from lipsync_preprocessing.dataset.images import check_pixels
 from lipsync_preprocessing.dataset.types import Image, VideoCoding
 from lipsync_preprocessing.errors import DatasetError, one_line
@@ -40,9 +41,11 @@ class FrameVideo:
             self.rate: Fraction | None = stream.average_rate
             self._codec = stream.codec_context.name
             self._extradata = stream.codec_context.extradata or b""
-            packets = [p.is_keyframe for p in container.demux(stream) if p.size]
-        self._count = len(packets)
-        starts = [k for k, is_key in enumerate(packets) if is_key]
+            packets = [p for p in container.demux(stream) if p.size]
+        shown = [p for p in packets if not p.is_discard]  # an edit list may hide frames
+        self._all_shown = len(shown) == len(packets)
+        self._count = len(shown)
+        starts = [k for k, packet in enumerate(shown) if packet.is_keyframe]
         self._groups = (*starts, self._count)
         self.size = self._first_size()
         self._is_copied = cache(self._decodes_by_groups)
@@ -78,7 +81,11 @@ class FrameVideo:
 
     def _decodes_by_groups(self) -> bool:
         """Return whether each group of packets gives its frames, bit for bit, without the others."""
-        if self._groups[0] or any(b - a > GROUP for a, b in pairwise(self._groups)):
+        if (
+            not self._all_shown
+            or self._groups[0]
+            or any(b - a > GROUP for a, b in pairwise(self._groups))
+        ):
             return False
         whole, packets = self._frames(), self._packets()
         for a, b in pairwise(self._groups):
@@ -192,7 +199,7 @@ def _encode(frames: list[av.VideoFrame]) -> list[bytes]:
     encoder.width, encoder.height = frames[0].width, frames[0].height
     encoder.pix_fmt = frames[0].format.name
     encoder.color_range = frames[0].color_range
-    encoder.time_base, encoder.framerate = Fraction(1, 25), Fraction(25)
+    encoder.time_base, encoder.framerate = Fraction(1, FRAME_RATE), Fraction(FRAME_RATE)
     encoder.options = {
         "preset": "ultrafast",
         "qp": "0",
