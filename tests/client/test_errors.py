@@ -147,7 +147,7 @@ def test_tokens_and_certificates_that_are_refused_at_once() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"output": "PNG"}, "output must be one of FRAMES, JPEG, H264, got 'PNG'"),
+        ({"output": "PNG"}, "output must be one of FRAMES, .*H264, got 'PNG'"),
         ({"chunk": 0}, "chunk must be 1 or more, got 0"),
         ({"in_flight": -1}, "in_flight must be 1 or more, got -1"),
         ({"timeout_s": 0}, "timeout_s must be a number of seconds above 0"),
