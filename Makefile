@@ -5,7 +5,7 @@ GPU_VENV ?= build/venv-gpu
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help setup demo demo-train test test-fast test-export check soak bench bench-quick bench-gpu loadtest clean
+.PHONY: help setup demo web demo-train test test-fast test-export check soak bench bench-quick bench-gpu loadtest clean
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
 
@@ -21,6 +21,10 @@ demo: $(READY)
 ## make demo-train  train the demo avatar's networks anew: over an hour on two cores
 demo-train: $(READY)
 	scripts/demo-train "$(BIN)"
+
+## make web       the demo avatar on a web page: http://localhost:8080/
+web: $(READY)
+	scripts/web "$(BIN)" $(ARGS)
 
 ## make test      the tests, against a real tritonserver; COVERAGE=1 prints their coverage by package
 test: $(READY)

@@ -1,0 +1,55 @@
+"""Errors as RFC 9457 problem documents."""
+
+from __future__ import annotations
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from lipsync_client import (
+    InputError,
+    LipSyncError,
+    NotAllowed,
+    Overloaded,
+    Rejected,
+    ServerTimeout,
+    UnknownAvatar,
+    Unreachable,
+)
+
+_STATUS: tuple[tuple[type[LipSyncError], int], ...] = (
+    (InputError, 400),
+    (UnknownAvatar, 404),
+    (Rejected, 400),
+    (Overloaded, 503),
+    (NotAllowed, 502),
+    (Unreachable, 502),
+    (ServerTimeout, 504),
+)
+
+
+class Problem(HTTPException):
+    """A refused request: an HTTP status and a sentence that says what to do."""
+
+
+def status_of(error: LipSyncError) -> int:
+    """Return the HTTP status for an error of the client library."""
+    return next((status for kind, status in _STATUS if isinstance(error, kind)), 502)
+
+
+async def on_http_exception(_: Request, error: Exception) -> Response:
+    """Return the problem document of a refused request."""
+    assert isinstance(error, HTTPException)
+    return document(error.status_code, error.detail, dict(error.headers or {}))
+
+
+async def on_client_error(_: Request, error: Exception) -> Response:
+    """Return the problem document of an error of the lip-sync server or of the input."""
+    assert isinstance(error, LipSyncError)
+    return document(status_of(error), str(error), {})
+
+
+def document(status: int, detail: str, headers: dict[str, str]) -> Response:
+    """Return a problem document."""
+    body = {"type": "about:blank", "status": status, "detail": detail}
+    return JSONResponse(body, status, headers, media_type="application/problem+json")

@@ -1,0 +1,85 @@
+"""Uploaded audio: bounded on its way to a file, decoded in a thread."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import av
+import numpy as np
+import soxr
+from anyio import to_thread
+from numpy.typing import NDArray
+from starlette.requests import Request
+
+from lipsync_client._audio import AudioFile
+
+from ._problems import Problem
+from ._tracks import AUDIO_RATE
+
+_BLOCK = AUDIO_RATE // 5  # samples fed at once
+
+
+async def save(request: Request, folder: Path, max_bytes: int) -> Path:
+    """Write the body of a request to a new file in `folder` and return its path.
+
+    Raises:
+        Problem: the body is empty or larger than `max_bytes`.
+    """
+    with tempfile.NamedTemporaryFile(dir=folder, prefix="upload-", delete=False) as file:
+        path, size = Path(file.name), 0
+        try:
+            async for block in request.stream():
+                size += len(block)
+                if size > max_bytes:
+                    raise Problem(
+                        413, f"The audio file is larger than {max_bytes >> 20} MiB, the limit here."
+                    )
+                file.write(block)
+            if not size:
+                raise Problem(400, "The body is empty: send an audio or video file.")
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+    return path
+
+
+async def decode(path: Path, max_s: float) -> NDArray[np.float32]:
+    """Return the audio of a file, mono float32 at `AUDIO_RATE`.
+
+    Raises:
+        InputError: the file is no audio.
+        Problem: it is longer than `max_s` seconds.
+    """
+    return await to_thread.run_sync(_decode, path, max_s)
+
+
+def _decode(path: Path, max_s: float) -> NDArray[np.float32]:
+    parts: list[NDArray[np.float32]] = []
+    resamplers: dict[int, soxr.ResampleStream] = {}  # the rate may change within a file
+
+    def keep(frame: av.AudioFrame) -> None:
+        mono = frame.to_ndarray().mean(axis=0, dtype=np.float32)
+        if (rate := frame.sample_rate) not in resamplers:
+            resamplers[rate] = soxr.ResampleStream(rate, AUDIO_RATE, 1, "float32", "HQ")
+        parts.append(resamplers[rate].resample_chunk(mono))
+
+    source = AudioFile(path, on_frame=keep)
+    try:
+        seconds = 0.0
+        for block in source.blocks():
+            seconds += block.size / 16_000
+            if seconds > max_s:
+                raise Problem(413, f"The audio is longer than {max_s:g} s, the limit here.")
+    finally:
+        source.close()
+    rest = np.zeros(0, np.float32)
+    parts += [resampler.resample_chunk(rest, last=True) for resampler in resamplers.values()]
+    return np.concatenate(parts)
+
+
+async def in_blocks(samples: NDArray[np.float32]) -> AsyncIterator[NDArray[np.float32]]:
+    """Yield samples in blocks of a fifth of a second."""
+    for begin in range(0, len(samples), _BLOCK):
+        yield samples[begin : begin + _BLOCK]
