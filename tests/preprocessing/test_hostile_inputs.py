@@ -143,7 +143,7 @@ def endless_loop() -> onnx.NodeProto:
 
 
 def branch() -> onnx.NodeProto:
-    branches = {
+    branches: dict[str, Any] = {
         f"{name}_branch": helper.make_graph(
             [helper.make_node("Identity", ["audio"], [name])], name, [], [audio(name)]
         )

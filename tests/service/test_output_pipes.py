@@ -118,7 +118,7 @@ def test_a_signal_while_the_reader_hangs(piped_render: PipedRender, number: sign
 def test_a_signal_while_a_fifo_has_no_reader(server: Server, clips: Path, tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    command = [CLIENT, "render", clips / "pcm.wav", "-o", fifo, "--container", "ts"]
+    command = [CLIENT, "render", str(clips / "pcm.wav"), "-o", str(fifo), "--container", "ts"]
     command += ["--avatar", "toy", "--url", server.grpc_url]
     process = subprocess.Popen(command, stderr=subprocess.PIPE)
     port, deadline = int(server.grpc_url.split(":")[-1]), time.monotonic() + 60

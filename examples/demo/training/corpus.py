@@ -16,7 +16,7 @@ from speech import SAMPLE_RATE, Phoneme, speak
 from visemes import mouth_track
 
 sys.path.append(str(Path(__file__).resolve().parents[3] / "model_repository/mel/1"))
-from lipsync_mel import FPS, MelWindows, clip_windows, make_plan
+from lipsync_mel import FPS, MelWindows, clip_windows, lay_out
 
 _ACCENTS = ("gmw/en-GB-x-rp", "en-us", "gmw/en", "gmw/en-GB-scotland")
 # f5 and m6 are held out for the tests.
@@ -129,5 +129,5 @@ def mel_windows(samples: Samples) -> NDArray[np.float32]:
     """Return all mel windows of a clip, float32 [F, 80, 16], by the service's own arithmetic."""
     if not _mel:
         _mel.append(MelWindows())
-    plan = make_plan(len(samples), max_frames=1 << 30)
+    plan = lay_out(len(samples), max_frames=1 << 30)
     return _mel[0](samples, 0, plan)[:, 0]
