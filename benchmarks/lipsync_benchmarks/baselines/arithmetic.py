@@ -10,8 +10,6 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from lipsync_preprocessing.contract import MASK_COLUMNS, MASK_ROWS
-
 from ..case import ROOT, Rectangle, cores
 
 BORDER = 4  # pixels of the 328 crop around the generator's 320
@@ -55,7 +53,7 @@ def visual_input(crop: Image) -> Floats:
     """
     both = np.empty((320, 320, 6), np.uint8)
     both[:, :, :3] = both[:, :, 3:] = crop[BORDER:-BORDER, BORDER:-BORDER]
-    both[MASK_ROWS, MASK_COLUMNS, 3:] = 0
+    both[5:310, 5:315, 3:] = 0
     return np.ascontiguousarray(both.transpose(2, 0, 1)).astype(np.float32) / np.float32(255)
 
 
