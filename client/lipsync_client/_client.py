@@ -8,7 +8,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from ._audio import AudioFile, ClipWindow
 from ._avatar import Avatar, is_avatar
@@ -23,7 +22,7 @@ from ._stream import stream
 from ._transports.addresses import check_private, parse_urls
 from ._transports.connect import connect
 from ._transports.replicas import Replicas
-from ._transports.request import Credentials
+from ._transports.request import Credentials, JsonObject
 
 
 class AsyncLipSyncClient:
@@ -153,7 +152,7 @@ class AsyncLipSyncClient:
             found |= {prefix + name: ready for name, ready in states.items()}
         return found
 
-    async def info(self) -> dict[str, Any]:
+    async def info(self) -> JsonObject:
         """Return Triton's own name, version and extensions."""
         return await (await self._open()).metadata()
 

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, get_args
+from typing import Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from ._audio import ClipWindow
 from ._avatar import Avatar
 from ._errors import InputError, ServerTimeout
 from ._timeout import within
-from ._transports.request import Backend, Output, Parameter, Parameters, Request, Transport
+from ._transports.request import Backend, Output, Parameter, Parameters, Request, Tensor, Transport
 
 FIRST_CHUNK = 8  # frames: the first frames should not wait for a whole chunk
 _DEFAULT_OUTPUT: Output = "H264"
@@ -86,7 +86,7 @@ class Chunk:
     """
 
     start: int
-    frames: NDArray[Any]
+    frames: Tensor
 
 
 class RenderBackend(Backend, Protocol):
@@ -153,7 +153,7 @@ def _request(
     options: RenderOptions,
     start: int,
     count: int,
-) -> Coroutine[Any, Any, Chunk]:
+) -> Coroutine[None, None, Chunk]:
     """Return the request for one chunk; its slice is cut now."""
     samples = protocol.LIVE if clip.total is None else clip.total
     begin, end = protocol.sample_range(samples, start, count)
@@ -204,6 +204,6 @@ def request_for(
     )
 
 
-def frames_of(response: NDArray[Any]) -> NDArray[Any]:
+def frames_of(response: Tensor) -> Tensor:
     """Return a response as Chunk.frames holds it: encoded frames come as (n, 1) and leave as (n,)."""
     return response[:, 0] if response.dtype == object else response

@@ -12,7 +12,7 @@ from tritonclient.utils import np_to_triton_dtype
 
 from .._process import check_grpc
 from .addresses import Address
-from .request import Credentials, Request, StreamResponse, Tensor
+from .request import Credentials, JsonObject, Request, StreamResponse, Tensor
 from .streaming import StreamCall
 from .transport import BaseTransport
 
@@ -97,13 +97,13 @@ class GrpcTransport(BaseTransport):
             raise self.missing(request, output)
         return np.asarray(tensor)
 
-    async def config(self, model: str) -> dict[str, Any]:
+    async def config(self, model: str) -> JsonObject:
         """Return a model's config, as JSON would hold it."""
         headers = self._credentials.headers
         call = self._client.get_model_config(model, headers=headers, as_json=True)
         return dict((await self.call(call))["config"])
 
-    async def index(self) -> list[dict[str, Any]]:
+    async def index(self) -> list[JsonObject]:
         """Return the repository index: name, version and state of each model."""
         headers = self._credentials.headers
         call = self._client.get_model_repository_index(headers=headers, as_json=True)
@@ -114,7 +114,7 @@ class GrpcTransport(BaseTransport):
         headers = self._credentials.headers
         return bool(await self.call(self._client.is_model_ready(model, headers=headers)))
 
-    async def metadata(self) -> dict[str, Any]:
+    async def metadata(self) -> JsonObject:
         """Return the server's name, version and extensions."""
         headers = self._credentials.headers
         call = self._client.get_server_metadata(headers=headers, as_json=True)

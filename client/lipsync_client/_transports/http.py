@@ -15,7 +15,7 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 from .._errors import Rejected, ServerError, UnknownAvatar
 from .addresses import Address
 from .errors import PORTS
-from .request import Credentials, Request, Tensor
+from .request import Credentials, JsonObject, Request, Tensor
 from .transport import BaseTransport
 
 _CONNECTIONS = 64
@@ -75,11 +75,11 @@ class HttpTransport(BaseTransport):
             raise self.missing(request, request.output)
         return np.asarray(array)
 
-    async def config(self, model: str) -> dict[str, Any]:
+    async def config(self, model: str) -> JsonObject:
         """Return a model's config."""
         return dict(await self._json("GET", f"/v2/models/{quote(model)}/config"))
 
-    async def index(self) -> list[dict[str, Any]]:
+    async def index(self) -> list[JsonObject]:
         """Return the repository index: name, version and state of each model."""
         return list(await self._json("POST", "/v2/repository/index"))
 
@@ -91,7 +91,7 @@ class HttpTransport(BaseTransport):
             return False
         return True
 
-    async def metadata(self) -> dict[str, Any]:
+    async def metadata(self) -> JsonObject:
         """Return the server's name, version and extensions."""
         return dict(await self._json("GET", "/v2"))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from .._errors import (
     InputError,
@@ -21,7 +21,7 @@ from .._errors import (
     Unreachable,
 )
 from .balancing import GONE, STREAM_SHARE, Replica, Tries, pick, repeat_after_s
-from .request import Request, StreamResponse, StreamTransport, Tensor, Transport
+from .request import JsonObject, Request, StreamResponse, StreamTransport, Tensor, Transport
 from .transport import ASK_TIMEOUT_S
 
 T = TypeVar("T")
@@ -212,15 +212,15 @@ class Replicas:
                     replica.failed(_now())
                 await self._before_another_try(tries, replica, error)
 
-    async def config(self, model: str) -> dict[str, Any]:
+    async def config(self, model: str) -> JsonObject:
         """Return a model's config."""
         return await self._any(lambda transport: transport.config(model))
 
-    async def index(self) -> list[dict[str, Any]]:
+    async def index(self) -> list[JsonObject]:
         """Return the repository index: name, version and state of each model."""
         return await self._any(lambda transport: transport.index())
 
-    async def metadata(self) -> dict[str, Any]:
+    async def metadata(self) -> JsonObject:
         """Return a server's name, version and extensions."""
         return await self._any(lambda transport: transport.metadata())
 
