@@ -159,7 +159,7 @@ def test_to_a_network_address(server: Server, tmp_path: Path, scheme: str) -> No
     ("arguments", "code", "message"),
     [
         (["-o", "out.avi"], 2, "expected rtmp://"),
-        (["-o", "-", "--container", "mkv"], 2, "cannot be written to standard output"),
+        (["-o", "-", "--container", "mkv"], 2, "cannot be written to a pipe"),
         (["-o", "out.ts", "--rate", "11030"], 1, "multiple of 25"),
         (["nothing.pcm", "-o", "out.ts"], 1, "nothing.pcm: No such file"),
         (["-o", "nowhere/out.ts"], 1, "does not exist"),
