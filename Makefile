@@ -32,7 +32,7 @@ test: $(READY)
 
 ## make test-fast  the tests that need no server
 test-fast: $(READY)
-	$(BIN)/python -m pytest -m "not soak and not server" -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -m "not soak and not server" -n 2 --dist loadfile
 
 ## make test-export  the tests of checkpoints, which need torch
 test-export: $(READY)

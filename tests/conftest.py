@@ -37,17 +37,10 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that take a server from a fixture; those that start one by themselves say so.
-
-    Where several processes run the tests (`-n 2 --dist loadgroup`), a module stays in one of them, and so
-    does a folder whose servers have fixed addresses.
-    """
+    """Mark the tests that take a server from a fixture; those that start one by themselves say so."""
     for item in items:
         if {"server", "servers", "replicas", "container"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("server")
-        path = item.path.relative_to(Path(__file__).parent)
-        group = path.parts[0] if path.parts[0] in ("deployment", "loadtests") else str(path)
-        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(autouse=True)

@@ -14,6 +14,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from lipsync_benchmarks.gpu import command
 from lipsync_benchmarks.gpu.network import CUDA, tensorrt_options
 from lipsync_benchmarks.gpu.record import GpuOptions, SectionRecord
 from lipsync_benchmarks.gpu.summary import summary
@@ -121,18 +122,25 @@ def test_a_short_table_ends_the_output(ran: tuple[Figures, str]) -> None:
 def test_without_a_gpu_each_section_names_what_is_missing(tmp_path: Path) -> None:
     if CUDA in onnxruntime.get_available_providers():
         pytest.skip(HARDWARE + "there is a GPU build of ONNX Runtime here")
-    report, text = run(tmp_path / "bench.json", "--provider", "cuda", "--budget-s", "80")
+    report, text = run(tmp_path / "bench.json", "--provider", "cuda")
     sections = report["sections"]
     assert sections["machine"]["figures"]["providers"]
     for name in ("plain", "compiled"):
         assert sections[name]["status"] == "failed"
         assert "no CUDAExecutionProvider" in sections[name]["reason"]
     assert sections["tensorrt"]["status"] == "skipped"
-    assert "of the budget" in sections["tensorrt"]["reason"]
+    assert "no TensorrtExecutionProvider" in sections["tensorrt"]["reason"]
     assert "tensorrt: skipped" in text
     # The server itself runs on any machine; a CPU's figures are not a GPU's.
     assert "no CUDAExecutionProvider" in sections["service"]["reason"]
     assert sections["service"]["figures"] == {}
+
+
+def test_a_section_without_enough_time_is_skipped() -> None:
+    begun = time.monotonic() - 0.7 * OPTIONS.budget_s
+    section = command.run_section("tensorrt", OPTIONS, begun)
+    assert (section["status"], section["figures"]) == ("skipped", {})
+    assert "of the budget are left, it needs 60" in section["reason"]
 
 
 def hangs(options: GpuOptions, record: SectionRecord) -> None:

@@ -1,4 +1,7 @@
-"""Bad requests get INVALID_ARG and a sentence; the next good request is not harmed."""
+"""Bad requests get INVALID_ARG and a sentence; the next good request is not harmed.
+
+Wrong types, names and encoder options are in test_hostile_requests.py.
+"""
 
 from __future__ import annotations
 
@@ -49,18 +52,6 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
         {"audio": WAVE, "count": 1, "loop_offset": BIG},
         "LOOP_OFFSET must be within",
     ),
-    "crf": (
-        {"audio": WAVE, "count": 1, "output": "H264", "parameters": {"crf": 52}},
-        "0 to 51, got 52",
-    ),
-    "preset": (
-        {"audio": WAVE, "count": 1, "output": "H264", "parameters": {"preset": "best"}},
-        "preset must be one of",
-    ),
-    "jpeg quality": (
-        {"audio": WAVE, "count": 1, "output": "JPEG", "parameters": {"jpeg_quality": "high"}},
-        "1 to 100, got 'high'",
-    ),
 }
 
 
@@ -88,19 +79,6 @@ def test_one_sample_short(server: Server, protocol: str, side: str) -> None:
         end -= 1
     with pytest.raises(InferenceServerException, match=r"need samples 6599\.\.21799"):
         triton.frames("toy", WAVE[begin:end], start=begin, clip=32000, first=20, count=4)
-
-
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_wrong_types_and_names(server: Server, protocol: str) -> None:
-    triton = Triton(server, protocol)
-    for model, tensors in (
-        ("toy", {"AUDIO": WAVE.astype(np.float64)}),
-        ("toy", {"AUDIO": WAVE[None]}),
-        ("toy", {"SOUND": WAVE}),
-        ("nobody", {"AUDIO": WAVE}),
-    ):
-        with pytest.raises(InferenceServerException):
-            triton.infer(model, tensors, ["JPEG"])
 
 
 def test_afterwards_the_server_is_as_it_was(server: Server, oracles: dict[str, Oracle]) -> None:
