@@ -88,15 +88,15 @@ def h264(frames: Iterable[NDArray[np.uint8]], options: Options) -> list[bytes]:
     """
     units: list[bytes] = []
     context: av.VideoCodecContext | None = None
-    for n, picture in enumerate(frames):
+    for n, image in enumerate(frames):
         if context is None:
-            context = _encoder(picture.shape[1], picture.shape[0] * 2 // 3, options)
+            context = _encoder(image.shape[1], image.shape[0] * 2 // 3, options)
         # No copy: x264 takes its own before encode() returns, and only then is the next frame composed.
-        # (PyAV takes rows in sixes there, and would drop the last of a picture with odd chroma rows.)
+        # (PyAV takes rows in sixes there, and would drop the last of an image with odd chroma rows.)
         wrap = (
-            av.VideoFrame.from_numpy_buffer if len(picture) % 6 == 0 else av.VideoFrame.from_ndarray
+            av.VideoFrame.from_numpy_buffer if len(image) % 6 == 0 else av.VideoFrame.from_ndarray
         )
-        frame = wrap(picture, format="yuv420p")
+        frame = wrap(image, format="yuv420p")
         frame.pts = n
         units.extend(bytes(packet) for packet in context.encode(frame))
     if context is not None:
