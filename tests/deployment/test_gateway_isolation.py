@@ -46,7 +46,7 @@ def test_a_callers_errors_do_not_count_against_the_replicas(
         for request in requests:
             anna.post(request.path, request.body, request.headers)
         for protocol in PROTOCOLS * 5:
-            with pytest.raises(Exception, match="were asked for"):
+            with pytest.raises(Exception, match="were requested"):
                 anna.frames(protocol, "toy", uncovered, "JPEG")
             with pytest.raises(Exception, match="unknown model"):
                 anna.frames(protocol, "nobody", request_tensors, "JPEG")
