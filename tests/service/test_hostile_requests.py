@@ -236,7 +236,7 @@ def test_the_models_inside_are_as_strict(server: Server, protocol: str) -> None:
     compositor = {"model": "toy_compositor"}
     patch = zeros(2, 320, 320, 3, dtype=np.uint8)
     tensors = {"PATCH": patch, "LOOP_INDEX": loop_index[:3]}
-    assert "expected one POSE a PATCH" in refusal(server, protocol, tensors, **compositor)
+    assert "expected one LOOP_INDEX per PATCH" in refusal(server, protocol, tensors, **compositor)
 
     window = {"model": "audio_window", "outputs": ["audio"]}
     broken = ("StatusCode.INTERNAL", "500", *INVALID)
