@@ -43,7 +43,7 @@ def start(server: Server, *arguments: str | Path, **kwargs: Any) -> subprocess.P
 
 
 def streams(source: Any) -> dict[str, tuple[float, float, int]]:
-    """When each stream begins and ends, in seconds, and how many frames it has."""
+    """Return the begin, the end (seconds) and the number of frames of each stream."""
     times: dict[str, list[tuple[float, float]]] = {"video": [], "audio": []}
     with av.open(source) as container:
         for packet in container.demux():

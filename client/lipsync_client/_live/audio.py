@@ -138,7 +138,7 @@ class LiveAudio:
         self._stamps.append((begin, self.end, now))
 
     def has(self, end: int) -> bool:
-        """Whether there is sound for the server up to its sample `end`."""
+        """Return whether there is audio for the server up to its sample `end`."""
         return self._speech.end >= end
 
     def fill_to(self, end: int) -> None:
@@ -158,7 +158,7 @@ class LiveAudio:
         return np.pad(block, ((0, self._frame - len(block)), (0, 0)))
 
     def arrived(self, frame: int) -> float | None:
-        """When a frame's first sample came; None if it is silence put in."""
+        """Return the time at which a frame's first sample came; None for inserted silence."""
         at = frame * self._frame
         while self._stamps and self._stamps[0][1] <= at:
             self._stamps.popleft()
@@ -194,5 +194,5 @@ class LiveAudio:
 
 
 def is_silent(samples: Samples) -> bool:
-    """Whether the server could not tell it from silence."""
+    """Return whether the server cannot tell the audio from silence."""
     return not samples.size or float(np.abs(samples).max()) < _SILENT

@@ -1,4 +1,4 @@
-"""What a live session came to, in memory that does not grow with it."""
+"""The figures of a live session, in memory that does not grow with it."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ _CATCH_UP = 0.1  # of the time at rest is left out until no latency is left that
 
 @dataclass(frozen=True)
 class LiveOptions:
-    """How a session runs.
+    """The options of a live session.
 
     The time from a sample to its frame is LOOK_AHEAD_S (0.4525 s, which the models need) + (chunk - 1) / 25
     + margin_s + jitter_s: 0.87 s as they stand.
@@ -55,7 +55,7 @@ class LiveOptions:
 
 
 class Pace:
-    """When each frame is due, and how much may be asked of the server.
+    """The time of each frame, and the load that the server is given.
 
     Attributes:
         begun_at: when frame 0 was due, in monotonic time; None before.
@@ -73,11 +73,11 @@ class Pace:
         self.begun_at = self._answered_at = now + self._live.margin_s
 
     def due(self, frame: int) -> float:
-        """When a frame is given."""
+        """Return the time at which a frame is given."""
         return (self.begun_at or 0.0) + frame / FPS
 
     def ask_at(self, frame: int) -> float:
-        """When a chunk is asked for, at the latest, whether its sound has come or not."""
+        """Return the latest time to request a chunk, whether its audio has come or not."""
         return self.due(frame) - self._live.margin_s
 
     def latest(self, frame: int) -> float:
@@ -97,7 +97,7 @@ class Pace:
         return int(ahead * timeline.SAMPLE_RATE) + (LEAD + self._live.chunk - 1) * FRAME
 
     def in_time(self, start: int, count: int, now: float, under_way: int) -> int:
-        """How many of a chunk's pictures to ask for now; 0 if it is better left out.
+        """Return the number of a chunk's frames to request now; 0 to leave it out.
 
         A server that is too slow is asked for as many as it can make, not for all of them late.
         """

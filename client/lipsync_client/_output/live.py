@@ -33,7 +33,7 @@ _SCHEMES = {"rtmp": "flv", "rtmps": "flv", "udp": "ts", "tcp": "ts", "file": "ts
 
 
 def is_url(target: str) -> bool:
-    """Whether an output is a network address, not a file."""
+    """Return whether an output is a network address, not a file."""
     return "://" in target
 
 
