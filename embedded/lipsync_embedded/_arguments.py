@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -87,13 +88,17 @@ class Launch:
 def restrictions(admin_key: str, model_control: bool, extra_args: Sequence[str]) -> list[str]:
     """Return the arguments that put the administrative interfaces behind a key.
 
-    What `extra_args` restrict themselves is left to them: tritonserver refuses to restrict one twice.
+    An interface that `extra_args` restrict for a protocol (`OPTION=NAME,NAME:KEY=VALUE`) is left to them for
+    that protocol: tritonserver refuses to restrict one twice.
     """
-    own = " ".join(extra_args)
     closed = [*_ADMINISTRATION, *([_MODEL_REPOSITORY] if model_control else [])]
-    free = {name for option in _RESTRICTING if option in own for name in closed if name in own}
-    wanted = ",".join(name for name in closed if name not in free)
-    return [f"{option}={wanted}:{ADMIN_KEY_NAME}={admin_key}" for option in _RESTRICTING if wanted]
+    result = []
+    for option in _RESTRICTING:
+        lists = re.findall(rf"(?:^| ){option}[= ]([^: ]+):", " ".join(extra_args))
+        own = {name for names in lists for name in names.split(",")}
+        if wanted := ",".join(name for name in closed if name not in own):
+            result.append(f"{option}={wanted}:{ADMIN_KEY_NAME}={admin_key}")
+    return result
 
 
 def linked_repository(scratch: Path, repository: Path, models: Sequence[str] | None) -> Path:

@@ -200,10 +200,17 @@ class Server:
             self._log_file = self._scratch / "tritonserver.log"
         self._ports = free_ports(self._host, self._wanted_ports)
         launch = Launch(
-            wheel.binary, repository, backends, self._host, self._ports, self._profile,
-            (self._models or ["*"]) if self._model_control else None, self.admin_key,
-            self._extra_args, int(STOP_TIMEOUT_S) - 5,
-        )  # fmt: skip
+            binary=wheel.binary,
+            repository=repository,
+            backends=backends,
+            host=self._host,
+            ports=self._ports,
+            profile=self._profile,
+            load=(self._models or ["*"]) if self._model_control else None,
+            admin_key=self.admin_key,
+            extra_args=self._extra_args,
+            exit_timeout_s=int(STOP_TIMEOUT_S) - 5,
+        )
         self._server_id = launch.server_id
         guard = [sys.executable, "-I", "-S", str(Path(__file__).with_name("_guard.py"))]
         with self._log_file.open("ab") as log:

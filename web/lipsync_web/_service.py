@@ -8,10 +8,8 @@ import wave
 from contextlib import aclosing
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from lipsync_client import AsyncLipSyncClient, RenderOptions
+from lipsync_client.protocol import SAMPLE_RATE
 
 from ._problems import Problem
 from ._renders import Renders
@@ -96,10 +94,9 @@ class Service:
             LipSyncError: the server or the avatar is not there.
         """
         if avatar not in self._thumbnails:
-            silence = np.zeros(16_000, np.int16)
             path = self.folder / "silence.wav"
             if not path.exists():
-                _write_wav(path, silence)
+                _write_silence(path)
             options = RenderOptions(output="JPEG", chunk=1)
             async with aclosing(self.client.render(path, avatar, options)) as chunks:
                 async for chunk in chunks:
@@ -108,9 +105,10 @@ class Service:
         return self._thumbnails[avatar]
 
 
-def _write_wav(path: Path, samples: NDArray[np.int16]) -> None:
+def _write_silence(path: Path) -> None:
+    """Write a second of silence, 16-bit mono."""
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
-        file.setframerate(16_000)
-        file.writeframes(samples.tobytes())
+        file.setframerate(SAMPLE_RATE)
+        file.writeframes(bytes(2 * SAMPLE_RATE))

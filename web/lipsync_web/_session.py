@@ -6,7 +6,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import aclosing, suppress
 from typing import Any
 
@@ -43,7 +43,8 @@ class WebSession:
         self._settings = settings
         self._viewers: dict[Peer, tuple[AccessUnitTrack, AudioTrack]] = {}
         self._microphones: set[Peer] = set()
-        self._feeding: set[asyncio.Task[None]] = set()
+        self._feeding: set[asyncio.Task[None]] = set()  # uploads and microphones
+        self._uploads: set[asyncio.Task[None]] = set()
         self._live = client.live(avatar, _OPTIONS, LiveOptions(rate=AUDIO_RATE, channels=1))
         self._frames = self._repeated = 0
         self._idle = True
@@ -116,13 +117,14 @@ class WebSession:
             async for block in blocks:
                 await self._session.feed(block)
 
-        self._keep(feed())
+        upload = self._keep(feed())
+        self._uploads.add(upload)
+        upload.add_done_callback(self._uploads.discard)
 
     def interrupt(self) -> None:
         """Drop the queued audio, and stop feeding uploads."""
-        for task in list(self._feeding):
-            if task.get_name() != "microphone":
-                task.cancel()
+        for upload in self._uploads:
+            upload.cancel()
         self._session.interrupt()
 
     def figures(self) -> dict[str, Any]:
@@ -195,9 +197,9 @@ class WebSession:
                 for block in resampler.resample(frame):
                     await self._session.feed(np.ascontiguousarray(block.to_ndarray()[0]))
 
-    def _keep(self, work: Any) -> None:
-        name = "microphone" if work.__name__ == "_feed_track" else "upload"
-        task: asyncio.Task[None] = asyncio.create_task(work, name=name)
+    def _keep(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        """Start a task that feeds the session; its failure becomes the session's error."""
+        task = asyncio.create_task(work)
         self._feeding.add(task)
 
         def done(task: asyncio.Task[None]) -> None:
@@ -207,6 +209,7 @@ class WebSession:
                 _log.warning("session %s: %s", self.id, error)
 
         task.add_done_callback(done)
+        return task
 
     def _forget(self, peer: Peer) -> None:
         tracks = self._viewers.pop(peer, None)

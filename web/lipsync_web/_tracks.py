@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from fractions import Fraction
 from typing import cast
 
@@ -14,6 +13,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from lipsync_client import LiveFrame
+from lipsync_client._output.h264 import is_idr
 from lipsync_client.protocol import FPS
 
 AUDIO_RATE = 48_000  # Hz, Opus's own
@@ -45,6 +45,10 @@ class _FrameQueue(MediaStreamTrack):
         """End the track after what is queued."""
         self._items.put_nowait(None)
 
+    def _drop(self) -> None:
+        while not self._items.empty():
+            self._items.get_nowait()
+
 
 class AccessUnitTrack(_FrameQueue):
     """The video of a live session, as the server encoded it.
@@ -67,9 +71,8 @@ class AccessUnitTrack(_FrameQueue):
         assert isinstance(unit, bytes)
         if self._items.qsize() > _MAX_BACKLOG:
             self._waits_for_keyframe = True
-            while not self._items.empty():
-                self._items.get_nowait()
-        if self._waits_for_keyframe and not is_keyframe(unit):
+            self._drop()
+        if self._waits_for_keyframe and not is_idr(unit):
             return
         self._waits_for_keyframe = False
         packet = cast("Packet[VideoStream]", Packet(unit))
@@ -86,8 +89,7 @@ class AudioTrack(_FrameQueue):
     def push(self, frame: LiveFrame) -> None:
         """Queue the audio of a frame in packets of 20 ms."""
         if self._items.qsize() > 2 * _MAX_BACKLOG:
-            while not self._items.empty():
-                self._items.get_nowait()
+            self._drop()
         samples = to_int16(frame.audio)
         start = frame.index * len(samples)
         for begin in range(0, len(samples), _PACKET_SAMPLES):
@@ -101,16 +103,3 @@ class AudioTrack(_FrameQueue):
 def to_int16(samples: NDArray[np.float32]) -> NDArray[np.int16]:
     """Return float samples in -1..1 as int16; values outside are clipped."""
     return (np.clip(samples, -1, 1) * 32767).astype(np.int16)
-
-
-def is_keyframe(unit: bytes) -> bool:
-    """Return whether an Annex-B access unit holds an IDR slice (NAL unit type 5)."""
-    return any(kind == 5 for kind in nal_types(unit))
-
-
-def nal_types(unit: bytes) -> Iterator[int]:
-    """Yield the NAL unit types of an Annex-B access unit (H.264, 7.3.1 and B.1)."""
-    at = unit.find(b"\x00\x00\x01")
-    while at >= 0 and at + 3 < len(unit):
-        yield unit[at + 3] & 0x1F
-        at = unit.find(b"\x00\x00\x01", at + 3)

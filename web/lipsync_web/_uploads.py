@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from starlette.requests import Request
 
 from lipsync_client._audio import AudioFile
+from lipsync_client.protocol import SAMPLE_RATE
 
 from ._problems import Problem
 from ._tracks import AUDIO_RATE
@@ -69,7 +70,7 @@ def _decode(path: Path, max_s: float) -> NDArray[np.float32]:
     try:
         seconds = 0.0
         for block in source.blocks():
-            seconds += block.size / 16_000
+            seconds += block.size / SAMPLE_RATE
             if seconds > max_s:
                 raise Problem(413, f"The audio is longer than {max_s:g} s, the limit here.")
     finally:
