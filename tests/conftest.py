@@ -22,7 +22,7 @@ from support.servers import ServerPool
 from support.toy_avatars import ROOT, TOY_WIDTH, ToyAvatar, write_dataset
 
 pytest_plugins = ["support.left_out"]
-# What is built in the model repository, and not copied from it.
+# Files that are built in the model repository, and not copied from it.
 BUILT = shutil.ignore_patterns("*.onnx", "*.npz", "built-from", "__pycache__")
 
 

@@ -82,7 +82,7 @@ def test_gpu_profiles_differ_only_as_they_say(anna: Path, profile: str) -> None:
         usual, tuned = config(anna / model / "config.pbtxt"), config(path)
         changed = ["instance_group"]
         if model != "anna_compositor":
-            # What stock Triton 24.10 reads: numbers, and not under gpu_execution_accelerator.
+            # Stock Triton 24.10 reads numbers, and not those under gpu_execution_accelerator.
             assert parameter(tuned, "cudnn_conv_algo_search") == "1"
             assert parameter(tuned, "arena_extend_strategy") == "1"
             limit = 8192 if model == "anna_generator" else 1024

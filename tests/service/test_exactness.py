@@ -147,7 +147,7 @@ def test_jpeg(server: Server, protocol: str) -> None:
     units = triton.frames("toy", wave, "JPEG")[:, 0]
     assert len(units) == len(raw)
     for unit, frame in zip(units, raw, strict=True):
-        # What the codec loses of this very frame, and nothing else.
+        # The loss is that of the codec on this very frame, and nothing else.
         expected = cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
         assert unit == expected
     small = triton.frames("toy", wave, "JPEG", {"jpeg_quality": 20})[:, 0]

@@ -13,7 +13,7 @@ from lipsync_embedded import Server
 from support import oracle
 from support.decoded_frames import assert_same_frames
 from support.oracle import Oracle
-from support.triton_calls import PROTOCOLS, Triton, speech
+from support.triton_calls import PROTOCOLS, Triton, request_of, speech
 
 WAVE = speech(3.0, seed=5)  # 48,000 samples, T = 241, F = 72
 FRAMES = 74
@@ -42,13 +42,7 @@ def cut(
     if chance is not None:
         begin = max(0, begin - chance.choice([0, 1, 199, 200, 3001]))
         end = min(len(wave), end + chance.choice([0, 1, 199, 200, 3001]))
-    return {
-        "audio": wave[begin:end],
-        "start": begin,
-        "clip": len(wave),
-        "first": first,
-        "count": count,
-    }
+    return request_of(wave, begin, end, first, count)
 
 
 def test_mel_windows_of_slices(server: Server, oracles: dict[str, Oracle]) -> None:

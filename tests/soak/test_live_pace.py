@@ -80,7 +80,7 @@ def test_ten_minutes_at_the_pace_of_life(
         stderr=subprocess.PIPE,
     )
     assert process.stderr is not None
-    # What is spoken before it listens would wait in the pipe, and add to the latency for good.
+    # Audio that is fed before it listens would wait in the pipe, and add to the latency for good.
     said = [process.stderr.readline()]
     assert b"idle" in said[0], said
     memory: list[tuple[float, float]] = []

@@ -107,6 +107,11 @@ def slice_request(wave: NDArray[Any], first: int, count: int) -> dict[str, Any]:
     end = min(len(wave), 640 * (first + count + 8) + 6000)
     # The last windows lie at the clip's end, wherever their own place would be.
     begin = min(begin, max(0, len(wave) - 4000))
+    return request_of(wave, begin, end, first, count)
+
+
+def request_of(wave: NDArray[Any], begin: int, end: int, first: int, count: int) -> dict[str, Any]:
+    """Return the arguments of `Triton.frames` for samples [begin, end) of a clip."""
     return {
         "audio": wave[begin:end],
         "start": begin,

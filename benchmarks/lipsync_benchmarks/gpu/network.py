@@ -104,7 +104,7 @@ def open_provider(
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), session_options, providers=providers
     )
-    # Where a library is missing, ONNX Runtime falls back without an error that a program could see.
+    # If a library is missing, ONNX Runtime falls back without an error that a program could see.
     if (actual := session.get_providers()[0]) != provider:
         raise Unavailable(f"{provider} did not start (are its libraries missing?), got {actual}")
     return session

@@ -105,7 +105,7 @@ async def render_to_file(
     """Render after `check_render`; the arguments are those of `AsyncLipSyncClient.render_to_file`."""
     begun, first, done = time.monotonic(), 0.0, 0
     spec = output_format.spec
-    # What is made from raw frames is encoded by the client.
+    # The client encodes the formats that are made from raw frames.
     encoder_options = {} if spec.server_output == "FRAMES" else options.encoder_options
     request_options = replace(options, output=spec.server_output, encoder_options=encoder_options)
     cache = ResponseCache(backend, _chunk_folder(path)) if resume else None
