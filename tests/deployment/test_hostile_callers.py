@@ -52,7 +52,7 @@ def test_an_honest_caller_never_fails(
             caller.frames(protocol, "toy", request_tensors, "FRAMES")
 
     def repeat(act: Callable[[Caller], None]) -> None:
-        caller = Caller(gateway.address, ca, TOKENS["anna"])
+        caller = Caller(gateway.address, ca, TOKENS["hostile"])
         while not stop.is_set():
             with contextlib.suppress(Exception):  # refused: too many at once, or too many
                 act(caller)

@@ -15,9 +15,10 @@ import pytest
 import soundfile
 
 from lipsync_embedded import Server
+from support import live_sessions
 from support.triton_calls import Triton, processes, shared_memory, speech
 
-CONTAINER_SPECS = ("stream", "grpc", "http", "grpc", "unread")
+KINDS = ("stream", "grpc", "http", "grpc", "unread")
 AT_ONCE = 2  # processes
 
 
@@ -71,10 +72,9 @@ class Held:
 
 def drop(server: Server, clip: Path, kind: str, count: int) -> None:
     """Sessions of one process, killed after a second's work."""
-    script = Path(__file__).with_name("sessions.py")
     arguments = [kind, server.grpc_url, server.http_url, str(clip), str(count)]
     with subprocess.Popen(
-        [sys.executable, str(script), *arguments], stdout=subprocess.PIPE, text=True
+        [sys.executable, live_sessions.__file__, *arguments], stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
         try:
@@ -87,7 +87,7 @@ def drop(server: Server, clip: Path, kind: str, count: int) -> None:
 
 def drop_many(server: Server, clip: Path, clients: int, together: int) -> None:
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        kinds = islice(cycle(CONTAINER_SPECS), clients)
+        kinds = islice(cycle(KINDS), clients)
         list(pool.map(lambda kind: drop(server, clip, kind, together), kinds))
 
 

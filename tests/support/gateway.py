@@ -22,6 +22,7 @@ TOKENS = {
     "anna": "token-of-anna",
     "busy": "token-of-busy",
     "narrow": "token-of-narrow",
+    "hostile": "token-of-hostile",
 }
 NAME = "triton.test"
 

@@ -1,7 +1,7 @@
-"""Sessions of a process that will be killed: `sessions.py KIND GRPC_URL HTTP_URL CLIP COUNT`.
+"""Sessions of a process that will be killed: `live_sessions.py KIND GRPC_URL HTTP_URL CLIP COUNT`.
 
 Each has a connection of its own and is in the middle of its work when the line "at work" is written.
-KIND: stream (the streaming model), grpc or http (chunk by chunk, as live sessions), unread (HTTP, answers
+KIND: stream (the streaming model), grpc or http (chunk by chunk, as live sessions), unread (HTTP, responses
 never read).
 """
 
@@ -15,17 +15,17 @@ from urllib.parse import urlsplit
 
 from lipsync_client import AsyncLipSyncClient, RenderOptions
 
-# As a live session asks; the time is for busy machines.
-PLAN = RenderOptions(chunk=8, in_flight=1, timeout_s=1200.0)
+# As a live session requests its chunks; the timeout is for busy machines.
+OPTIONS = RenderOptions(chunk=8, in_flight=1, timeout_s=1200.0)
 
 
 async def session(kind: str, url: str, clip: str, ready: asyncio.Event) -> None:
     async with AsyncLipSyncClient(url) as client:
         while True:
             chunks = (
-                client.stream(clip, "toy", PLAN)
+                client.stream(clip, "toy", OPTIONS)
                 if kind == "stream"
-                else client.render(clip, "toy", PLAN)
+                else client.render(clip, "toy", OPTIONS)
             )
             async for _ in chunks:
                 ready.set()
@@ -62,4 +62,5 @@ async def main(kind: str, grpc_url: str, http_url: str, clip: str, count: str) -
     await tasks
 
 
-asyncio.run(main(*sys.argv[1:]))
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))
