@@ -22,8 +22,10 @@ from ._errors import (
     UnsupportedProcess,
 )
 from ._live.blocking import BlockingLiveSession
+from ._live.frame import LiveEvent, LiveFrame
+from ._live.options import LiveOptions
 from ._live.report import LiveReport
-from ._live.session import LiveFrame, LiveOptions, LiveSession
+from ._live.session import LiveSession
 from ._output.formats import FormatError, OutputFormat
 from ._output.to_file import RenderSummary
 from ._render import Chunk, RenderOptions
@@ -40,6 +42,7 @@ __all__ = [
     "InputError",
     "LipSyncClient",
     "LipSyncError",
+    "LiveEvent",
     "LiveFrame",
     "LiveOptions",
     "LiveReport",

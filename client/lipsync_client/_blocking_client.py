@@ -15,7 +15,8 @@ from ._blocking import EventLoopThread, iterate
 from ._client import AsyncLipSyncClient
 from ._errors import ClientClosed
 from ._live.blocking import BlockingLiveSession
-from ._live.session import LiveOptions
+from ._live.frame import LiveEvent
+from ._live.options import LiveOptions
 from ._output.formats import OutputFormat
 from ._output.to_file import Progress, RenderSummary
 from ._render import Chunk, RenderOptions
@@ -115,9 +116,11 @@ class LipSyncClient:
         avatar: str,
         options: RenderOptions | None = None,
         live_options: LiveOptions | None = None,
+        *,
+        on_event: Callable[[LiveEvent], object] | None = None,
     ) -> Iterator[BlockingLiveSession]:
         thread = self._open()
-        session = self._async.live(avatar, options, live_options)
+        session = self._async.live(avatar, options, live_options, on_event=on_event)
         entered = thread.call(session.__aenter__)
         try:
             yield BlockingLiveSession(entered, thread)

@@ -13,7 +13,10 @@ from ._audio import AudioFile, ClipWindow
 from ._avatar import Avatar, is_avatar
 from ._errors import ClientClosed, InputError, ServerError
 from ._health import server_health
-from ._live.session import LiveOptions, LiveSession
+from ._live.frame import LiveEvent
+from ._live.options import LiveOptions
+from ._live.pool import LivePool
+from ._live.session import LiveSession
 from ._output.formats import OutputFormat
 from ._output.to_file import Progress, RenderSummary, check_render, render_to_file
 from ._process import check_owner
@@ -70,6 +73,7 @@ class AsyncLipSyncClient:
         self._backend: Replicas | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = os.getpid()
+        self._live_pool: LivePool | None = None
         self._closed = False
 
     async def _open(self) -> Replicas:
@@ -215,24 +219,37 @@ class AsyncLipSyncClient:
         avatar: str,
         options: RenderOptions | None = None,
         live_options: LiveOptions | None = None,
+        *,
+        on_event: Callable[[LiveEvent], object] | None = None,
     ) -> AsyncIterator[LiveSession]:
         """Open a session that takes audio as it comes.
 
         Args:
             avatar: name of the avatar.
             options: `output`, `loop_offset` and `encoder_options` count; H.264 by default.
-            live_options: the audio's rate and channels, and how latency is spent.
+            live_options: rates and channels of the audio, and limits of what is waited for and kept.
+            on_event: called in the event loop with each event of a reply.
+
+        Raises:
+            InputError: an option does not go with the avatar or the output.
+            ServerError: the first idle frames could not be requested.
 
         Example:
             async with client.live("demo") as session:
-                asyncio.create_task(talk(session))  # await session.feed(samples); session.finish()
+                session.feed_from(microphone)  # or: await session.feed(samples); session.flush()
                 async for frame in session:
                     show(frame.video, frame.audio)
         """
         backend = await self._open()
         description = await self.avatar(avatar)
+        if self._live_pool is None or self._live_pool.backend is not backend:
+            self._live_pool = LivePool(backend)
         async with LiveSession(
-            backend, description, options or RenderOptions(), live_options or LiveOptions()
+            self._live_pool,
+            description,
+            options or RenderOptions(),
+            live_options or LiveOptions(),
+            on_event,
         ) as session:
             yield session
 

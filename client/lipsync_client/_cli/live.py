@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
 import json
-import os
 import signal
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 
 from .. import AsyncLipSyncClient
-from .._errors import InputError, LipSyncError
-from .._live.session import LiveOptions, LiveSession
+from .._errors import LipSyncError
+from .._live.options import LiveOptions
+from .._live.report import LiveReport
 from .._output.files import check_output_path, is_pipe, open_output_path
 from .._output.formats import STDOUT, FormatError
 from .._output.live import CONTAINERS, LiveWriter, container_for, is_url
@@ -35,9 +31,7 @@ from .common import (
     server,
     url_option,
 )
-
-_SAMPLES = {"s16le": "<i2", "f32le": "<f4"}
-_BLOCKS_A_SECOND = 50
+from .recording import SAMPLE_FORMATS, Recording
 
 
 @click.command()
@@ -47,29 +41,26 @@ _BLOCKS_A_SECOND = 50
     help="- (stdout), a file (.ts .mp4 .mkv .flv), or rtmp://, udp://, tcp://.",
 )  # fmt: skip
 @click.option(
-    "--container", type=click.Choice(CONTAINERS), help="Instead of the one that OUTPUT asks for."
+    "--container", type=click.Choice(CONTAINERS), help="The container, if OUTPUT does not say it."
 )
 @avatar_option
 @url_option
 @repository_option
-@click.option("--force", is_flag=True, help="Replace what is there.")
+@click.option("--force", is_flag=True, help="Replace an existing file.")
 @json_option
-@click.option("--rate", default=16000, help="Hz of SOURCE.")
-@click.option("--channels", default=1, help="Of SOURCE.")
-@click.option("--sample-format", type=click.Choice(list(_SAMPLES)), default="s16le")
+@click.option("--rate", default=16000, help="Sample rate of SOURCE in Hz.")
+@click.option("--channels", default=1, help="Number of channels of SOURCE.")
+@click.option("--sample-format", type=click.Choice(list(SAMPLE_FORMATS)), default="s16le")
 @click.option(
-    "--chunk", type=click.IntRange(min=1), default=LiveOptions.chunk, help="Frames a request."
-)
+    "--chunk", type=click.IntRange(min=1), default=LiveOptions.chunk,
+    help="Most frames per request.",
+)  # fmt: skip
 @click.option(
     "--margin", type=click.FloatRange(0.0, 10.0), default=LiveOptions.margin_s,
-    help="Seconds the server has for a chunk; they add to the latency.",
+    help="Seconds added to the time that the server takes; they add to the latency.",
 )  # fmt: skip
-@click.option(
-    "--jitter", type=click.FloatRange(0.0, 10.0), default=LiveOptions.jitter_s,
-    help="Seconds by which sound may come late; they add to the latency.",
-)  # fmt: skip
-@click.option("--crf", type=click.IntRange(0, 51), help="Quality; the server's if not given.")
-@click.option("--preset", help="x264 preset; the server's if not given.")
+@click.option("--crf", type=click.IntRange(0, 51), help="H.264 quality; the server's by default.")
+@click.option("--preset", help="x264 preset; the server's by default.")
 def live(
     source: Path,
     output: str,
@@ -84,38 +75,42 @@ def live(
     sample_format: str,
     chunk: int,
     margin: float,
-    jitter: float,
-    **given: Any,
+    **encoder_options: Any,
 ) -> None:
-    """Make the avatar speak what comes in on SOURCE (raw PCM, - is stdin), as it comes.
+    """Make the avatar speak the audio of SOURCE (raw PCM, - is stdin) as it comes.
 
-    Without sound the avatar rests, its mouth closed. Ends when SOURCE ends, or with Ctrl-C; the file is
-    complete then too. SIGUSR1 interrupts: what is queued is dropped.
+    Without audio the avatar is idle, its mouth closed. The command ends when SOURCE ends, or with Ctrl-C. The
+    output is complete then, and also after an error. SIGUSR1 interrupts: the audio that is queued is dropped.
 
     \b
     ffmpeg -re -i talk.mp3 -f s16le -ar 16000 -ac 1 - |
         lipsync-client live --avatar demo -o rtmp://example.org/live/key
     """
-    options = {name: value for name, value in given.items() if value is not None}
-    settings = LiveOptions(
-        rate=rate, channels=channels, chunk=chunk, margin_s=margin, jitter_s=jitter
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # nothing is said yet, so there is no reply to end
+    options = RenderOptions(
+        encoder_options={k: v for k, v in encoder_options.items() if v is not None}
     )
     try:
-        kind = container_for(output, container)
+        name = container_for(output, container)
     except FormatError as e:
         raise click.UsageError(str(e)) from e
     if output == str(STDOUT) and sys.stdout.isatty():
         raise click.UsageError("stdout is a terminal: -o - is for a pipe")
 
-    async def work(client: AsyncLipSyncClient) -> LiveSession:
-        async with client.live(avatar, RenderOptions(encoder_options=options), settings) as session:
+    async def work(client: AsyncLipSyncClient) -> tuple[LiveReport, LipSyncError | None]:
+        settings = LiveOptions(rate=rate, channels=channels, chunk=chunk, margin_s=margin)
+        async with client.live(avatar, options, settings) as session:
             with _target(output, force) as target:
-                await _run(session, source, sample_format, LiveWriter(target, kind, rate, channels))
-        return session
+                recording = Recording(
+                    session, output, lambda: LiveWriter(target, name, rate, channels)
+                )
+                return session.report, await recording.run(source, sample_format)
 
     with failures(), server(connection, repository, avatar) as where:
-        session = run(where, work)
-    click.echo(_words(output, session, as_json), err=output == str(STDOUT))
+        report, error = run(where, work)
+        click.echo(_summary(output, report, as_json), err=output == str(STDOUT))
+        if error is not None:
+            raise error
 
 
 @contextmanager
@@ -130,91 +125,8 @@ def _target(output: str, force: bool) -> Iterator[Path | str | Pipe]:
         yield target
 
 
-async def _run(session: LiveSession, source: Path, sample_format: str, writer: LiveWriter) -> None:
-    """Sound in and frames out until one of them ends."""
-    loop = asyncio.get_running_loop()
-    stopping = asyncio.Event()
-    failed: list[LipSyncError] = []
-
-    def stop() -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):  # a second one ends it at once
-            loop.remove_signal_handler(number)
-        stopping.set()
-
-    def ended(error: LipSyncError | None) -> None:
-        if error is not None:
-            failed.append(error)
-        session.finish()
-
-    async def frames() -> None:
-        resting: bool | None = None
-        async for frame in session:
-            if frame.idle != resting:
-                resting = frame.idle
-                click.echo(
-                    f"{frame.index / 25:9.2f} s {'idle' if resting else 'speaking'}", err=True
-                )
-            await asyncio.to_thread(writer.write, frame)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop)
-    loop.add_signal_handler(signal.SIGUSR1, session.interrupt)
-    reader = threading.Thread(
-        target=_read, args=(session, source, sample_format, loop, ended), daemon=True
-    )
-    reader.start()
-    giving = asyncio.create_task(frames())
-    stopped = asyncio.create_task(stopping.wait())
-    try:
-        await asyncio.wait({giving, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        await session.close()
-        await giving
-        if failed:
-            raise failed[0]
-        await asyncio.to_thread(writer.close)
-    except BaseException:
-        giving.cancel()
-        await asyncio.gather(giving, return_exceptions=True)
-        writer.abort()
-        raise
-    finally:
-        stopped.cancel()
-
-
-def _read(
-    session: LiveSession,
-    source: Path,
-    sample_format: str,
-    loop: asyncio.AbstractEventLoop,
-    ended: Any,
-) -> None:
-    """Feed the session from a file or a pipe, in a thread of its own: a read cannot be called off."""
-    dtype, channels = np.dtype(_SAMPLES[sample_format]), session.live.channels
-    size = dtype.itemsize * channels
-    block = max(1, session.live.rate // _BLOCKS_A_SECOND) * size
-    rest, error = b"", None
-    try:
-        fd = sys.stdin.fileno() if source == STDOUT else os.open(source, os.O_RDONLY)
-        while data := os.read(fd, block):
-            data = rest + data
-            whole = len(data) // size * size
-            rest = data[whole:]
-            samples = np.frombuffer(data[:whole], dtype).reshape(-1, channels)
-            asyncio.run_coroutine_threadsafe(session.feed(samples), loop).result()
-        if rest:
-            error = InputError(f"{source} ends in the middle of a sample of {size} bytes")
-    except OSError as e:
-        error = InputError(f"{source}: {e.strerror}")
-    except LipSyncError as e:
-        error = InputError(f"{source}: {e}")
-    except (RuntimeError, asyncio.CancelledError, concurrent.futures.CancelledError):
-        return  # the session is over
-    if not loop.is_closed():
-        loop.call_soon_threadsafe(ended, error)
-
-
-def _words(output: str, session: LiveSession, as_json: bool) -> str:
-    figures = {"output": output, **session.report.as_dict()}
+def _summary(output: str, report: LiveReport, as_json: bool) -> str:
+    figures = {"output": output, **report.as_dict()}
     if as_json:
         return json.dumps(figures)
     latency = figures["latency_s"]
@@ -224,6 +136,6 @@ def _words(output: str, session: LiveSession, as_json: bool) -> str:
         f" p99 {latency['p99']:.2f} s"
     )  # fmt: skip
     return (
-        f"{output}: {figures['frames']} frames in {figures['seconds']:.1f} s, {figures['idle']} at rest,"
-        f" {figures['repeated']} without a picture of their own{spread}"
+        f"{output}: {figures['frames']} frames in {figures['seconds']:.1f} s, {figures['idle']} idle,"
+        f" {figures['repeated']} repeated{spread}"
     )

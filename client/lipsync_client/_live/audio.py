@@ -1,106 +1,85 @@
-"""The sound of a live session: as it comes for the output, and at 16 kHz for the server."""
+"""The audio of a live session: fed blocks, placed on the frames that play them."""
 
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import soxr
 from numpy.typing import NDArray
 
+from .. import protocol
 from .._errors import InputError
-from ..protocol import FPS, SAMPLE_RATE
+from .frame import Samples
+from .line import Line
+from .options import LiveOptions
 
-Samples = NDArray[np.float32]
-
-FRAME = SAMPLE_RATE // FPS  # samples a video frame at 16 kHz
-# The server is told that this much silence came first: a mouth that has been closed, where the first frames
-# of a clip would have no past at all.
+# The server is told that this much silence came before frame 0: a mouth that has been closed, where the
+# first frames of a clip would have no past at all.
 LEAD = 16  # frames
-# Sound below -140 dB cannot lift a mel band off its floor of -100 dB.
+_LEAD_SAMPLES = LEAD * protocol.SAMPLES_PER_FRAME
+# Audio below -140 dB cannot lift a mel band off its floor of -100 dB.
 _SILENT = 1e-7
+# Speech pauses where its level (RMS) stays below the floor, or far enough below the loudest block lately.
+_PAUSE_S = 0.1
+_FLOOR = 1e-3  # -60 dB
+_QUIET = 0.05  # -26 dB
+_FADE = 0.5  # per second, of the loudest level
+# Samples, at the lower of both rates, to each side of a sample that the resampler (soxr HQ) looks at.
+_RESAMPLER_REACH = 100
 
 
-class _Line:
-    """Samples from `start` on, (n, channels), that grow at one end and are let go at the other."""
+@dataclass
+class _Span:
+    """Fed samples that are played one after the other.
 
-    def __init__(self, channels: int) -> None:
-        self._data: Samples = np.zeros((SAMPLE_RATE, channels), np.float32)
-        self.start = self._size = 0
+    Attributes:
+        begin: position of the first one among the samples that are played.
+        fed: its position among the samples that were fed.
+        count: number of samples.
+    """
 
-    @property
-    def end(self) -> int:
-        return self.start + self._size
-
-    def append(self, block: Samples) -> None:
-        size = self._size + len(block)
-        if size > len(self._data):
-            grown = np.zeros((2 * size, self._data.shape[1]), np.float32)
-            grown[: self._size] = self._data[: self._size]
-            self._data = grown
-        self._data[self._size : size] = block
-        self._size = size
-
-    def between(self, begin: int, end: int) -> Samples:
-        return self._data[max(0, begin - self.start) : min(self._size, max(0, end - self.start))]
-
-    def drop_before(self, begin: int) -> None:
-        """Let go of what lies before `begin`, a second at a time."""
-        if (old := begin - self.start) > SAMPLE_RATE:
-            kept = self._data[old : self._size].copy()
-            self._data, self.start, self._size = kept, begin, len(kept)
-
-    def cut(self, end: int) -> None:
-        """Drop what lies from `end` on; silence where nothing came so far."""
-        if (missing := end - self.end) > 0:
-            self.append(np.zeros((missing, self._data.shape[1]), np.float32))
-        self._size = end - self.start
-
-    def silence(self) -> None:
-        self._data[:] = 0
+    begin: int
+    fed: int
+    count: int
 
 
 class LiveAudio:
-    """One endless clip, of what was fed and of silence where nothing was.
+    """What was fed, placed on the session's frames, with silence in between.
 
-    Frame i of the output has the samples i * rate / 25 up to the next frame's.
+    Frame i plays the samples from i * rate / 25 up to the next frame's. After silence, fed audio waits until
+    `place` decides on the frame that it begins with; from then on it is `open`: what is fed follows directly,
+    until `close`.
 
-    Args:
-        rate: Hz; a multiple of 25, so that a frame is whole samples.
-        channels: of the sound that is fed, and of the output's.
-
-    Raises:
-        InputError: no such rate or number of channels.
+    Attributes:
+        open: audio that is fed now follows directly.
+        fed: samples fed so far.
     """
 
-    def __init__(self, rate: int, channels: int) -> None:
-        if not 8000 <= rate <= 192_000 or rate % FPS:
-            raise InputError(
-                f"the rate must be a multiple of {FPS} from 8000 to 192000 Hz, got {rate}"
-            )
-        if not 1 <= channels <= 8:
-            raise InputError(f"the sound must have 1 to 8 channels, got {channels}")
-        self.rate, self.channels = rate, channels
-        self._frame = rate // FPS
-        self._sound, self._speech = _Line(channels), _Line(1)
-        self._speech.cut(LEAD * FRAME)
-        self._resampler = self._new_resampler()
-        self._dry, self._fed = True, 0
-        self._stamps: deque[tuple[int, int, float]] = deque()
-
-    @property
-    def end(self) -> int:
-        """Samples so far, at the caller's rate."""
-        return self._sound.end
-
-    @property
-    def frames(self) -> int:
-        """Frames up to the end of what was fed, the last one perhaps not full."""
-        return -(-self._fed // self._frame)
+    def __init__(self, options: LiveOptions) -> None:
+        self._options = options
+        self._size = options.rate // protocol.FPS  # samples per frame, as fed
+        self._line = Line(options.channels, options.rate)
+        self._reach = 0
+        if options.rate != protocol.SAMPLE_RATE:
+            lower = min(options.rate, protocol.SAMPLE_RATE)
+            self._reach = -(-options.rate * _RESAMPLER_REACH // lower)
+        self._silence: Samples = np.zeros(
+            (options.audio_rate // protocol.FPS, options.audio_channels), np.float32
+        )
+        self._silence.flags.writeable = False
+        self._waiting: list[tuple[Samples, int, float] | None] = []  # None: up to the next frame
+        self._spans: deque[_Span] = deque()
+        self._arrivals: deque[tuple[int, float]] = deque()  # end of a block, and when it came
+        self._loud_end = self._passed = 0
+        self._loudest = 0.0
+        self.open = False
+        self.fed = 0
 
     def checked(self, samples: NDArray[Any]) -> Samples:
-        """Samples as float32 (n, channels).
+        """Return samples as float32 (n, channels).
 
         Args:
             samples: float in -1..1 or int16; (n,) or (n, channels).
@@ -108,12 +87,13 @@ class LiveAudio:
         Raises:
             InputError: another type or shape, or a sample that is not finite.
         """
+        channels = self._options.channels
         block = np.asarray(samples)
-        if block.ndim == 1 and self.channels == 1:
+        if block.ndim == 1 and channels == 1:
             block = block[:, None]
-        if block.ndim != 2 or block.shape[1] != self.channels:
+        if block.ndim != 2 or block.shape[1] != channels:
             raise InputError(
-                f"samples must be (n, {self.channels}){' or (n,)' if self.channels == 1 else ''},"
+                f"samples must be (n, {channels}){' or (n,)' if channels == 1 else ''},"
                 f" got {list(np.shape(samples))}"
             )
         if block.dtype == np.int16:
@@ -124,75 +104,209 @@ class LiveAudio:
             raise InputError("samples must be finite: one of them is NaN or infinite")
         return block.astype(np.float32)
 
-    def feed(self, block: Samples, now: float, at: int) -> None:
-        """Append sound, float32 (n, channels), that came at the time `now`.
+    @property
+    def waiting(self) -> int:
+        """Samples that were fed and not placed."""
+        return sum(len(entry[0]) for entry in self._waiting if entry is not None)
 
-        After silence that was put in it begins at the server's sample `at`, if that is still to come.
-        """
-        if self._dry:
-            self.fill_to(at)
-            self._dry = False
-        begin = self.end
-        self._append(block)
-        self._fed = self.end
-        self._stamps.append((begin, self.end, now))
+    @property
+    def end(self) -> int:
+        """Position after the last sample that is placed, in samples as fed."""
+        return self._line.end
 
-    def has(self, end: int) -> bool:
-        """Return whether there is audio for the server up to its sample `end`."""
-        return self._speech.end >= end
+    @property
+    def end_frame(self) -> int:
+        """Number of the first frame after the placed audio."""
+        return -(-self._line.end // self._size)
 
-    def fill_to(self, end: int) -> None:
-        """Silence up to the server's sample `end`, if nothing else has come."""
-        while not self.has(end):
-            count = -(-(end - self._speech.end) * self.rate // SAMPLE_RATE)
-            self._append(np.zeros((count, self.channels), np.float32))
-            self._dry = True
+    @property
+    def covered(self) -> int:
+        """Number of the first frame for which the placed audio is not enough."""
+        known = (self._line.end - self._reach) * protocol.SAMPLE_RATE // self._options.rate
+        return protocol.live_frames(known + _LEAD_SAMPLES) - LEAD
 
-    def slice(self, begin: int, end: int) -> Samples:
-        """The server's samples [begin, end)."""
-        return self._speech.between(begin, end)[:, 0]
+    def feed(self, block: Samples, now: float) -> None:
+        """Take audio, float32 (n, channels), that came at the time `now`."""
+        entry = (block, self.fed, now)
+        self.fed += len(block)
+        if self.open:
+            self._append(*entry)
+        else:
+            self._waiting.append(entry)
 
-    def sound(self, frame: int) -> Samples:
-        """A frame's sound, (rate / 25, channels); silence where there is none."""
-        block = self._sound.between(frame * self._frame, (frame + 1) * self._frame)
-        return np.pad(block, ((0, self._frame - len(block)), (0, 0)))
+    def skip(self, block: Samples) -> None:
+        """Take audio that will not be played."""
+        self.fed += len(block)
+        self._passed = self.fed
 
-    def arrived(self, frame: int) -> float | None:
-        """Return the time at which a frame's first sample came; None for inserted silence."""
-        at = frame * self._frame
-        while self._stamps and self._stamps[0][1] <= at:
-            self._stamps.popleft()
-        return self._stamps[0][2] if self._stamps and self._stamps[0][0] <= at else None
+    def is_quiet(self, block: Samples) -> bool:
+        """Return whether a block that is about to be fed goes on with a pause of the speech."""
+        return self._level(block) < self._quiet and self.ends_quietly()
+
+    def ends_quietly(self) -> bool:
+        """Return whether the speech pauses at the end of what is placed."""
+        end = self._line.end
+        reach = int(_PAUSE_S * self._options.rate)
+        return self._level(self._line.between(end - reach, end)) < self._quiet
+
+    def end_reply(self) -> None:
+        """Let the next audio begin on a frame of its own."""
+        if self.open:
+            self._line.append_silence(-self._line.end % self._size)
+        elif self._waiting:
+            self._waiting.append(None)
+
+    def place(self, frame: int) -> None:
+        """Play what waits from a frame on; it must not lie before `end_frame`."""
+        self._line.extend_to(frame * self._size)
+        self.open = True
+        waiting, self._waiting = self._waiting, []
+        for entry in waiting:
+            if entry is None:
+                self.end_reply()
+            else:
+                self._append(*entry)
+
+    def pause(self, frames: int) -> None:
+        """Put silence after what was fed so far."""
+        self._line.append_silence(frames * self._size)
+
+    def close(self) -> None:
+        """Let silence follow, until `place`."""
+        self.open = False
 
     def cut(self, frame: int) -> None:
-        """Drop the sound from a frame on; to the server all before it was silence."""
-        end = frame * self._frame
-        self._sound.cut(end)
-        self._fed = min(self._fed, end)
-        self._stamps = deque((b, min(e, end), t) for b, e, t in self._stamps if b < end)
-        self._speech.cut((frame + LEAD) * FRAME)
-        self._speech.silence()
-        self._resampler = self._new_resampler()
-        self._dry = True
+        """Drop all audio from a frame on."""
+        at = frame * self._size
+        self._waiting.clear()
+        self._line.truncate(at)
+        self._loud_end = min(self._loud_end, at)
+        while self._spans and self._spans[-1].begin >= at:
+            self._spans.pop()
+        if self._spans:
+            last = self._spans[-1]
+            last.count = min(last.count, at - last.begin)
+        self._passed = self.fed
+        self.open = False
 
-    def forget(self, frame: int, sample: int) -> None:
-        """Let go of the sound before a frame, and of what lies before the server's `sample`."""
-        self._sound.drop_before(frame * self._frame)
-        self._speech.drop_before(sample)
+    def played(self, frame: int) -> int:
+        """Return how many of the fed samples are over when a frame begins."""
+        at = frame * self._size
+        if at >= self._line.end:
+            return self._passed
+        over = 0
+        for span in self._spans:
+            if span.begin >= at:
+                break
+            over = span.fed + min(span.count, at - span.begin)
+        return over
 
-    def _append(self, block: Samples) -> None:
-        self._sound.append(block)
-        mono = block.mean(axis=1, dtype=np.float32)
-        if self._resampler is not None:
-            mono = self._resampler.resample_chunk(mono)
-        self._speech.append(mono[:, None])
+    def slice(self, frame: int, count: int) -> tuple[int, Samples]:
+        """Return the samples for the server that some frames depend on.
 
-    def _new_resampler(self) -> Any:
-        if self.rate == SAMPLE_RATE:
-            return None
-        return soxr.ResampleStream(self.rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
+        Returns:
+            The index of the first one in the server's clip, in which `frame` is number frame + LEAD; and
+            mono samples at 16 kHz.
+        """
+        begin, end = protocol.sample_range(protocol.LIVE, frame + LEAD, count)
+        first, stop = begin - _LEAD_SAMPLES, end - _LEAD_SAMPLES
+        rate = self._options.rate
+        if rate == protocol.SAMPLE_RATE:
+            return begin, self._line.between(first, stop).mean(axis=1, dtype=np.float32)
+        whole = first // protocol.SAMPLES_PER_FRAME - 1  # the frame to begin at: both rates have it
+        source_end = -(-stop * rate // protocol.SAMPLE_RATE) + self._reach
+        mono = self._line.between(whole * self._size, source_end).mean(axis=1, dtype=np.float32)
+        samples = soxr.resample(mono, rate, protocol.SAMPLE_RATE, quality="HQ")
+        skipped = first - whole * protocol.SAMPLES_PER_FRAME
+        return begin, samples[skipped : skipped + end - begin]
 
+    def is_silent(self, frame: int, count: int) -> bool:
+        """Return whether the server could not tell from silence what some frames depend on."""
+        begin, end = self._reads(frame, count)
+        if begin >= self._loud_end or end <= self._line.start:
+            return True
+        return float(np.abs(self._line.between(begin, end)).max(initial=0.0)) < _SILENT
 
-def is_silent(samples: Samples) -> bool:
-    """Return whether the server cannot tell the audio from silence."""
-    return not samples.size or float(np.abs(samples).max()) < _SILENT
+    def silent_from(self, frame: int) -> int:
+        """Return the first frame, from `frame` on, that depends on nothing but silence.
+
+        It is taken for granted that silence follows what is placed.
+        """
+        while self._reads(frame, 1)[0] < self._loud_end:
+            frame += 1
+        return frame
+
+    def frame_audio(self, frame: int) -> Samples:
+        """Return the audio of a frame for the output; silence where there is none."""
+        begin, end = frame * self._size, (frame + 1) * self._size
+        if begin >= self._line.end or end <= self._line.start:
+            return self._silence
+        options = self._options
+        if options.audio_rate == options.rate:
+            return self._mixed(self._line.between(begin, end))
+        block = self._mixed(self._line.between(begin - self._size, end + self._size))
+        count = options.audio_rate // protocol.FPS
+        block = soxr.resample(block, options.rate, options.audio_rate, quality="HQ")
+        return np.ascontiguousarray(block[count : 2 * count], np.float32)
+
+    def arrived(self, frame: int) -> float | None:
+        """Return when a frame's first sample came; None if it was not fed.
+
+        The frame must not lie before the one of an earlier call.
+        """
+        at = frame * self._size
+        while self._arrivals and self._arrivals[0][0] <= at:
+            self._arrivals.popleft()
+        fed = any(span.begin <= at < span.begin + span.count for span in self._spans)
+        return self._arrivals[0][1] if fed and self._arrivals else None
+
+    def forget(self, frame: int) -> None:
+        """Drop the audio that no frame from `frame` on needs."""
+        begin, _ = self._reads(frame, 1)
+        self._line.drop_before(begin - 2 * self._size)
+        while len(self._spans) > 1 and self._spans[1].begin < frame * self._size:
+            self._spans.popleft()
+
+    def _append(self, block: Samples, fed: int, now: float) -> None:
+        if not len(block):
+            return
+        begin = self._line.end
+        self._line.append(block)
+        last = self._spans[-1] if self._spans else None
+        if last and (begin, fed) == (last.begin + last.count, last.fed + last.count):
+            last.count += len(block)
+        else:
+            self._spans.append(_Span(begin, fed, len(block)))
+        self._passed = fed + len(block)
+        level = self._level(block)
+        self._loudest = max(level, self._loudest * _FADE ** (len(block) / self._options.rate))
+        self._arrivals.append((self._line.end, now))
+        loud = np.flatnonzero(np.abs(block).max(axis=1) >= _SILENT)
+        if loud.size:
+            self._loud_end = begin + int(loud[-1]) + 1
+
+    @property
+    def _quiet(self) -> float:
+        return max(_FLOOR, _QUIET * self._loudest)
+
+    @staticmethod
+    def _level(block: Samples) -> float:
+        return float(np.sqrt(np.mean(np.square(block)))) if block.size else 0.0
+
+    def _mixed(self, block: Samples) -> Samples:
+        """Return audio with the channels of the output."""
+        channels = self._options.audio_channels
+        if block.shape[1] == channels:
+            return block
+        if channels == 1:
+            return np.asarray(block.mean(axis=1, keepdims=True), np.float32)
+        return np.repeat(block, channels, axis=1)
+
+    def _reads(self, frame: int, count: int) -> tuple[int, int]:
+        """Return the positions, begin and end, of the fed samples that some frames depend on."""
+        begin, end = protocol.sample_range(protocol.LIVE, frame + LEAD, count)
+        rate, lead = self._options.rate, _LEAD_SAMPLES
+        return (
+            (begin - lead) * rate // protocol.SAMPLE_RATE - self._reach,
+            -(-(end - lead) * rate // protocol.SAMPLE_RATE) + self._reach,
+        )

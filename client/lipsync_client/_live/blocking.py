@@ -2,48 +2,80 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Generator, Iterable
+from contextlib import suppress
 from typing import Any
 
 from numpy.typing import NDArray
 
 from .._blocking import EventLoopThread, iterate
+from .._errors import ClientClosed
+from .frame import LiveFrame
+from .options import LiveOptions
 from .report import LiveReport
-from .session import LiveFrame, LiveOptions, LiveSession
+from .session import LiveSession
 
 
 class BlockingLiveSession:
-    """LiveSession whose frames are taken in one thread, while another one feeds it.
+    """LiveSession for callers without an event loop; any thread can call it.
 
     Example:
         with client.live("demo") as session:
-            threading.Thread(target=talk, args=(session,)).start()  # session.feed(...); session.finish()
+            session.feed_from(microphone)
             for frame in session:
                 show(frame.video, frame.audio)
     """
 
-    def __init__(self, session: LiveSession, portal: EventLoopThread) -> None:
-        self._session, self._portal = session, portal
+    def __init__(self, session: LiveSession, thread: EventLoopThread) -> None:
+        self._session, self._thread = session, thread
 
     @property
-    def live(self) -> LiveOptions:
-        return self._session.live
+    def options(self) -> LiveOptions:
+        return self._session.options
 
     @property
     def report(self) -> LiveReport:
         return self._session.report
 
+    @property
+    def position(self) -> int:
+        return self._session.position
+
+    @property
+    def latency_s(self) -> float:
+        return self._session.latency_s
+
     def feed(self, samples: NDArray[Any]) -> None:
-        self._portal.call(self._session.feed, samples)
+        self._thread.call(self._session.feed, samples)
+
+    def feed_from(self, source: Iterable[NDArray[Any]], *, finish: bool = True) -> None:
+        """Feed all that a source yields, as LiveSession does; it is iterated over in a thread of its own."""
+
+        def work() -> None:
+            try:
+                for samples in source:
+                    self.feed(samples)
+                self.flush()
+                if finish:
+                    self.finish()
+            except Exception as error:
+                with suppress(ClientClosed):  # nobody takes frames any more
+                    self._thread.call(self._session.fail, error)
+
+        threading.Thread(target=work, name="lipsync-feed", daemon=True).start()
+
+    def flush(self) -> None:
+        self._thread.call(self._session.flush)
 
     def finish(self) -> None:
-        self._portal.call(self._session.finish)
+        self._thread.call(self._session.finish)
 
-    def interrupt(self) -> None:
-        self._portal.call(self._session.interrupt)
+    def interrupt(self) -> int:
+        return self._thread.call(self._session.interrupt)
 
     def close(self) -> None:
-        self._portal.call(self._session.close)
+        self._thread.call(self._session.close)
 
-    def __iter__(self) -> Iterator[LiveFrame]:
-        return iterate(self._portal, self._session.__aiter__())
+    def __iter__(self) -> Generator[LiveFrame, None, None]:
+        yield from iterate(self._thread, self._session.__aiter__())

@@ -1,87 +1,123 @@
-"""The avatar with its mouth closed: the same pictures each time round, so each is asked for once."""
+"""Frames of the avatar with its mouth closed: the same each time round the loop, so requested once."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from .. import protocol as timeline
+from .. import protocol
 from .._avatar import Avatar
-from .._render import RenderBackend, RenderOptions, frames_of, request_for
+from .._render import RenderOptions, request_for
+from .._transports.request import Request
 from .audio import LEAD
+
+Fetch = Callable[[Request, float], Awaitable[list[Any]]]
 
 
 class IdleFrames:
-    """Runs of idle pictures, kept as long as the budget allows.
+    """The idle frames of an avatar, kept as far as the budget allows and shared by its sessions.
+
+    Frames that are complete images are kept one by one, and once for both directions of the loop. H.264
+    access units build on those before them: they are kept in the chunks in which they were made.
 
     Args:
-        transport, avatar, plan: as for a render.
-        budget: bytes.
+        avatar: that is idle.
+        options: the output and the encoder options count.
+        budget: most bytes that are kept.
+        fetch: sends a request and returns the frames.
+
+    Attributes:
+        period: frames of a time round the loop.
     """
 
-    def __init__(
-        self, transport: RenderBackend, avatar: Avatar, plan: RenderOptions, budget: int
-    ) -> None:
-        self._transport, self._avatar, self._plan = transport, avatar, plan
-        self._left = budget
-        self._kept: dict[tuple[int, int], list[Any]] = {}
-        self._asked: dict[tuple[int, int], asyncio.Task[list[Any]]] = {}
+    def __init__(self, avatar: Avatar, options: RenderOptions, budget: int, fetch: Fetch) -> None:
+        self._avatar, self._options, self._fetch = avatar, options, fetch
+        self._budget = budget
+        self.period = 2 * (avatar.frames - 1) or 1
+        self._single = options.requested_output != "H264"
+        self._kept: dict[tuple[int, int], Sequence[Any]] = {}
+        self._requested: dict[tuple[int, int], asyncio.Task[list[Any]]] = {}
 
-    async def run(self, phase: int, count: int, timeout_s: float) -> list[Any]:
-        """Pictures of the avatar at rest.
+    def get(self, loop_index: int, count: int) -> Sequence[Any] | None:
+        """Return idle frames from a place in the loop on; None if they are not kept."""
+        if not self._single:
+            return self._kept.get((loop_index, count))
+        found = []
+        for index in range(loop_index, loop_index + count):
+            frame = self._kept.get((self._frame(index), 1))
+            if frame is None:
+                return None
+            found.append(frame[0])
+        return found
+
+    async def fetch(self, loop_index: int, count: int, timeout_s: float) -> Sequence[Any]:
+        """Return idle frames, requested if they are not kept.
 
         Args:
-            phase: of its motion, frames from the beginning of a time round.
+            loop_index: place in the loop of the first one.
             count: at least 1.
-            timeout_s: longest wait for a request, if one must be made.
+            timeout_s: longest wait for the server.
 
         Raises:
-            ServerError: of a request.
+            ServerError: the request failed.
         """
-        found = self._kept.get((phase, count))
-        if found is not None:
-            return found
-        # Shielded: who waits for it may lose patience, the next time round it is wanted again.
-        return await asyncio.shield(
-            self._asked.get((phase, count)) or self._ask(phase, count, timeout_s)
-        )
-
-    def prefetch(self, phase: int, timeout_s: float) -> None:
-        """Ask for one picture that may be wanted soon, unless another such request is under way."""
-        if (phase, 1) not in self._kept and not self._asked:
-            self._ask(phase, 1, timeout_s)
+        kept = self.get(loop_index, count)
+        if kept is not None:
+            return kept
+        key = (loop_index, count)
+        task = self._requested.get(key)
+        if task is None:
+            task = asyncio.create_task(self._request(key, timeout_s))
+            self._requested[key] = task
+            task.add_done_callback(lambda task: self._done(key, task))
+        # Shielded: a session that ends, or waits no longer, must not take the frames from the others.
+        return await asyncio.shield(task)
 
     async def close(self) -> None:
-        """Give up what is under way."""
-        tasks = list(self._asked.values())
+        """Cancel the requests that are in flight."""
+        tasks = list(self._requested.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _ask(self, phase: int, count: int, timeout_s: float) -> asyncio.Task[list[Any]]:
-        key = (phase, count)
-        task = asyncio.create_task(self._answer(phase, count, timeout_s))
-        self._asked[key] = task
-
-        def done(task: asyncio.Task[list[Any]]) -> None:
-            del self._asked[key]
-            if task.cancelled() or task.exception():
-                return  # who waits for it is told; of a prefetch nobody need know
-            size = sum(len(p) if isinstance(p, bytes) else p.nbytes for p in task.result())
-            if size <= self._left:
-                self._left -= size
-                self._kept[key] = task.result()
-
-        task.add_done_callback(done)
-        return task
-
-    async def _answer(self, phase: int, count: int, timeout_s: float) -> list[Any]:
-        begin, end = timeline.sample_range(timeline.LIVE, LEAD, count)
+    async def _request(self, key: tuple[int, int], timeout_s: float) -> list[Any]:
+        loop_index, count = key
+        begin, end = protocol.sample_range(protocol.LIVE, LEAD, count)
         silence = np.zeros(end - begin, np.float32)
-        asked = request_for(
-            self._avatar, self._plan, silence, begin, timeline.LIVE, LEAD, count, phase - LEAD
+        request = request_for(
+            self._avatar,
+            self._options,
+            silence,
+            begin,
+            protocol.LIVE,
+            LEAD,
+            count,
+            loop_index - LEAD,
         )
-        answer = await self._transport.infer(asked, timeout_s)
-        return list(frames_of(answer))
+        return await self._fetch(request, timeout_s)
+
+    def _done(self, key: tuple[int, int], task: asyncio.Task[list[Any]]) -> None:
+        del self._requested[key]
+        if task.cancelled() or task.exception() is not None:
+            return  # those who wait for it get the error
+        frames, (loop_index, count) = task.result(), key
+        if not self._single:
+            self._keep(key, frames)
+        else:
+            for index, frame in zip(range(loop_index, loop_index + count), frames, strict=True):
+                self._keep((self._frame(index), 1), [frame])
+
+    def _keep(self, key: tuple[int, int], frames: Sequence[Any]) -> None:
+        size = sum(len(f) if isinstance(f, bytes) else f.nbytes for f in frames)
+        if key not in self._kept and size <= self._budget:
+            self._budget -= size
+            self._kept[key] = frames
+
+    def _frame(self, loop_index: int) -> int:
+        """Return the avatar's frame at a place in the loop (docs/contract.md), counted from the turn."""
+        last = max(1, self._avatar.frames - 1)
+        place = (loop_index + 1) % (2 * last)
+        return min(place, 2 * last - place)

@@ -1,113 +1,115 @@
-"""Live sessions: sound in as it comes, pictures and sound out at 25 a second.
+"""A live session: audio in as it comes, 25 frames per second out.
 
-The session is one endless clip. The server keeps nothing of it: each request carries the slice of sound its
-frames depend on, so any replica takes any of them.
+The session is one endless clip. The server keeps nothing of it: each request holds the audio that its frames
+depend on, so any replica can answer any request. What to request, and when to give each frame, is decided in
+`schedule.py`; here are the clock and the callers.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections import deque
-from collections.abc import AsyncGenerator, Callable
-from contextlib import suppress
-from dataclasses import dataclass
+import math
+from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from types import TracebackType
 from typing import Any
 
 from numpy.typing import NDArray
 
-from .. import protocol as timeline
 from .._avatar import Avatar
-from .._errors import Incompatible, InputError, NotAllowed, Rejected, ServerError
-from .._render import RenderBackend, RenderOptions, frames_of, request_for
-from .audio import LEAD, LiveAudio, Samples, is_silent
-from .idle import IdleFrames
+from .._errors import InputError
+from .._render import RenderOptions
+from ..protocol import FPS
+from .audio import LiveAudio
+from .frame import LiveEvent, LiveFrame, Samples
+from .options import LiveOptions
+from .pool import LivePool
+from .replies import Replies
 from .report import LiveReport
-from .schedule import FPS, LiveOptions, Pace
+from .requests import ChunkRequests
+from .schedule import Chunk, Schedule
 
-# A server that starts or stops knows no avatar, so UnknownAvatar may pass, like a lost server.
-_HOPELESS = (Rejected, NotAllowed, Incompatible)
-_STEPS_TO_IDLE = 2  # frames
-_OFTEN_S = 0.02  # between two looks whether there is room for a chunk
-
-
-@dataclass(frozen=True)
-class LiveFrame:
-    """One 25th of a second.
-
-    Attributes:
-        index: of the output, from 0.
-        video: H.264 access unit or JPEG (bytes), or uint8 (H, W, 3) BGR; None where the server was too
-            slow: the previous frame is repeated.
-        audio: float32 (rate / 25, channels) in -1..1.
-        idle: no audio is near, and the mouth is closed.
-        loop_index: place in the avatar's loop.
-    """
-
-    index: int
-    video: Any
-    audio: Samples
-    idle: bool
-    loop_index: int
-
-
-@dataclass(eq=False)
-class _Chunk:
-    start: int
-    count: int
-    phase: int
-    idle: bool
-    task: asyncio.Task[list[Any]] | None  # None: there was no time to ask for it
-
-    @property
-    def end(self) -> int:
-        return self.start + self.count
+_AFTER_INTERRUPT = 1  # frames that are still given with their audio
+_FORGET_EVERY = 25  # frames
+_ROUNDING_S = 1e-6
 
 
 class LiveSession:
     """A live session; made by `AsyncLipSyncClient.live`.
 
-    Frames come at 25 a second for as long as someone asks for them, with or without sound. Picture and sound
-    stay together whatever happens. A server that is late makes both wait, for `stall_s` in all; beyond that
-    fewer pictures are asked for, each stands until the next, and the sound goes on. Where no sound comes,
-    there is silence. Who takes the frames too slowly gets what they missed at once, the sound whole, the
-    pictures as far as there is time.
+    Frames come at 25 per second for as long as they are taken, with or without audio. Video and audio stay
+    together whatever happens. Audio that comes faster than it is spoken is played as soon as the server can
+    keep up with it. Audio that comes too slowly, and a server that is too slow, make both wait.
+
+    Attributes:
+        options: of the session.
+        report: its figures so far.
 
     Example:
         async with client.live("demo") as session:
-            asyncio.create_task(talk(session))  # await session.feed(samples); session.finish()
+            session.feed_from(microphone)  # or: await session.feed(samples); session.flush()
             async for frame in session:
                 show(frame.video, frame.audio)
     """
 
     def __init__(
-        self, transport: RenderBackend, avatar: Avatar, plan: RenderOptions, live: LiveOptions
+        self,
+        pool: LivePool,
+        avatar: Avatar,
+        options: RenderOptions,
+        live_options: LiveOptions,
+        on_event: Callable[[LiveEvent], object] | None = None,
     ) -> None:
-        if not 1 <= live.chunk <= avatar.max_frames:
-            raise InputError(f"a chunk must be 1 to {avatar.max_frames} frames, got {live.chunk}")
-        self.live = live
-        self.report = LiveReport()
-        self._transport, self._avatar, self._plan = transport, avatar, plan
-        self._audio = LiveAudio(live.rate, live.channels)
-        self._idle = IdleFrames(transport, avatar, plan, live.idle_mb << 20)
-        self._period = 2 * (avatar.frames - 1) or live.chunk
-        self._phase = plan.loop_offset % self._period  # of the next chunk to be asked for
-        self._planned = self._at = 0  # next frame to be asked for, and to be given
-        self._chunks: deque[_Chunk] = deque()
-        self._current: _Chunk | None = None
-        self._under_way: set[asyncio.Task[Any]] = set()
-        self._pace = Pace(live)
-        self._finished = self._closed = self._short = False
-        self._changed, self._room = asyncio.Event(), asyncio.Event()
+        if live_options.chunk > avatar.max_frames:
+            raise InputError(
+                f"a chunk must be 1 to {avatar.max_frames} frames, got {live_options.chunk}"
+            )
+        if live_options.rgb and options.requested_output != "FRAMES":
+            raise InputError(f"rgb needs the output FRAMES, got {options.requested_output}")
+        self.options, self.report = live_options, LiveReport()
+        self._pool, self._shared = pool, pool.join(avatar, options, live_options)
+        self._audio = LiveAudio(live_options)
+        self._schedule = Schedule(
+            live_options,
+            self._audio,
+            self._shared.speed,
+            self._shared.idle,
+            options.loop_offset,
+            self.report,
+        )
+        self._requests = ChunkRequests(
+            self._shared,
+            avatar,
+            options,
+            self._audio,
+            self._schedule,
+            live_options.reconnect_timeout_s,
+            self._changed,
+        )
+        self._replies = Replies(on_event or (lambda event: None), self.report)
+        self._loop = asyncio.get_running_loop()
+        self._feeding: set[asyncio.Task[None]] = set()
+        self._failure: BaseException | None = None
+        self._finished = self._closed = self._taken = False
+        self._last_heard = -1  # the last frame with audio before an interruption
+        self._room = asyncio.Event()
+        self._waiter: asyncio.Future[None] | None = None
+        self._waits_for_change = False
 
     async def __aenter__(self) -> LiveSession:
-        """Ask for the first pictures: what is wrong with the server or the avatar shows now.
+        """Request the first idle frames, so that an error of the server or the avatar shows now.
 
         Raises:
-            ServerError: of the request.
+            ServerError: the request failed.
         """
-        await self._idle.run(self._phase, self._count(self._phase), self.live.reconnect_timeout_s)
+        try:
+            index, most = self._schedule.loop_index(0), self.options.chunk
+            count = min(most - index % most, self._shared.idle.period - index)
+            sent_at = self._loop.time()
+            await self._shared.idle.fetch(index, count, self.options.reconnect_timeout_s)
+            self._schedule.share.answered(self._loop.time(), sent_at, self.options.stall_s)
+        except BaseException:
+            await self.close()
+            raise
         return self
 
     async def __aexit__(
@@ -118,216 +120,232 @@ class LiveSession:
     ) -> None:
         await self.close()
 
+    @property
+    def position(self) -> int:
+        """Number of the fed samples that are played, or were dropped by an interruption."""
+        return self._audio.played(self._schedule.at)
+
+    @property
+    def latency_s(self) -> float:
+        """Seconds from a sample to its frame, for audio at the pace of speech that begins now."""
+        return self._schedule.latency_s
+
     async def feed(self, samples: NDArray[Any]) -> None:
-        """Add sound; it plays after what was fed before, or as soon as can be.
+        """Add audio; it is played after what was fed before, or as soon as can be.
 
         Args:
-            samples: (n,) or (n, channels), float in -1..1 or int16.
+            samples: (n,) or (n, channels), any n; float in -1..1 or int16.
 
         Raises:
-            InputError: other samples, or the session has ended.
+            InputError: other samples, or the session was finished or closed.
         """
         block = self._audio.checked(samples)
-        for begin in range(0, len(block), self.live.rate):
-            while self._audio.end / self.live.rate - self._at / FPS > self.live.queue_s:
+        for begin in range(0, len(block), self.options.rate):
+            while self._queued_s() > self.options.queue_s:
                 self._room.clear()
                 self._refuse_if_over()
                 await self._room.wait()
             self._refuse_if_over()
-            now = time.monotonic()
-            self._audio.feed(block[begin : begin + self.live.rate], now, self._pace.earliest(now))
-            self._changed.set()
+            self._take(block[begin : begin + self.options.rate])
+
+    def feed_from(self, source: AsyncIterable[NDArray[Any]], *, finish: bool = True) -> None:
+        """Feed all that a source yields, in the background, and end the reply after it.
+
+        An error of the source finishes the session: those who take the frames get it when what came before
+        has been played.
+
+        Args:
+            source: yields samples as `feed` takes them.
+            finish: finish the session after it.
+        """
+        self._refuse_if_over()
+
+        async def work() -> None:
+            try:
+                async for samples in source:
+                    await self.feed(samples)
+            except Exception as error:
+                if not self._closed:
+                    self.fail(error)
+                return
+            self.flush()
+            if finish:
+                self.finish()
+
+        task = asyncio.create_task(work())
+        self._feeding.add(task)
+        task.add_done_callback(self._feeding.discard)
+
+    def flush(self) -> None:
+        """End a reply: its last frames do not wait for audio that will not come."""
+        if self._replies.flush(self._audio.fed):
+            self._audio.end_reply()
+            self._schedule.flush()
+            self._advance()
 
     def finish(self) -> None:
-        """No more sound will come: the frames end when it has been played."""
+        """End the last reply, and the session after it."""
+        self.flush()
         self._finished = True
-        self._changed.set()
+        self._schedule.finish()
+        self._changed()
 
-    def interrupt(self) -> None:
-        """Drop the sound that is queued and go to rest, two frames' time from now at the latest.
+    def fail(self, error: BaseException) -> None:
+        """Finish, and raise an error to those who take the frames when the audio has been played."""
+        self._failure = error
+        self.finish()
 
-        The avatar's own motion goes on, but for a step of up to chunk - 3 frames.
-        """
-        now, keep = self._current, self._at
-        if now is None or now.end <= self._at:
-            self._phase = self._chunks[0].phase if self._chunks else self._phase
-        else:
-            self._phase = (now.phase + now.count) % self._period
-            if now.idle:
-                keep = now.end
-            elif now.start < self._at:
-                keep = min(now.end, self._at + _STEPS_TO_IDLE)
-            else:  # none of it was shown
-                self._phase = now.phase
-            now.count = keep - now.start
-        self._chunks.clear()
-        self._planned, self._short = keep, True
-        self._audio.cut(keep)
-        self._room.set()
-        self._changed.set()
-
-    async def close(self) -> None:
-        """Let go of everything; frames that were not taken are lost."""
-        self._closed = True
-        self._room.set()
-        self._changed.set()
-        tasks = list(self._under_way)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await self._idle.close()
-
-    async def __aiter__(self) -> AsyncGenerator[LiveFrame, None]:
-        """Frames, each when it is due.
-
-        Raises:
-            ServerError: a request was refused, or no picture came for `reconnect_timeout_s`.
-        """
-        if self._pace.begun_at is not None:
-            raise InputError("the frames of a session can be taken once")
-        await self._idle.run(self._phase, self._count(self._phase), self.live.reconnect_timeout_s)
-        self._pace.begin(time.monotonic())
-        while (chunk := await self._next_chunk()) is not None:
-            self._current = chunk
-            made = await self._pictures(chunk)
-            while self._at < chunk.end and not self._closed:
-                due = self._pace.due(self._at)
-                if not await self._until(due, lambda c=chunk: self._at >= c.end):  # type: ignore[misc]
-                    yield self._frame(chunk, made)
-
-    def _frame(self, chunk: _Chunk, made: list[Any]) -> LiveFrame:
-        """The next frame, taken out of everything."""
-        at, n = self._at, self._at - chunk.start
-        picture, sound = made[n] if n < len(made) else None, self._audio.sound(at)
-        self.report.frame(
-            time.monotonic(), self._audio.arrived(at), repeated=picture is None, idle=chunk.idle
-        )
-        self._at += 1
-        if chunk.idle:
-            self._pace.rested()
-        oldest, _ = timeline.sample_range(timeline.LIVE, self._at + LEAD, 1)
-        self._audio.forget(self._at, oldest)
-        self._room.set()
-        return LiveFrame(at, picture, sound, chunk.idle, (chunk.phase + n) % self._period)
-
-    def _count(self, phase: int) -> int:
-        """Frames from a place in the motion to the end of its chunk.
-
-        Chunks begin at the same places each time round, so that idle pictures can be kept.
-        """
-        return min(self.live.chunk - phase % self.live.chunk, self._period - phase)
-
-    async def _next_chunk(self) -> _Chunk | None:
-        while not self._closed:
-            self._launch()
-            if self._chunks:
-                return self._chunks.popleft()
-            if self._finished and self._planned >= self._audio.frames:
-                return None
-            await self._until(self._pace.due(self._planned), lambda: bool(self._chunks))
-        return None
-
-    async def _pictures(self, chunk: _Chunk) -> list[Any]:
-        """A chunk's pictures; none if they are not there in time."""
-        task = chunk.task
-        if task is None:
-            return self._none_came(None)
-        await self._until(self._pace.latest(chunk.start), lambda: task.done() or not chunk.count)
-        if not chunk.count:
-            return []
-        if not task.done():
-            self._pace.missed()
-            return self._none_came(None)
-        try:
-            made = task.result()
-        except _HOPELESS:
-            raise
-        except ServerError as e:
-            return self._none_came(e)
-        self._pace.came(chunk.start, time.monotonic())
-        return made
-
-    def _none_came(self, error: ServerError | None) -> list[Any]:
-        silent_s = self._pace.silent_s(time.monotonic())
-        if silent_s > self.live.reconnect_timeout_s:
-            raise error or ServerError(f"no picture came from the server for {silent_s:.0f} s")
-        return []
-
-    async def _until(self, when: float, ended: Callable[[], bool]) -> bool:
-        """Wait, and ask for chunks as their sound comes.
+    def interrupt(self) -> int:
+        """Drop the audio that is queued: after one more frame the avatar closes its mouth.
 
         Returns:
-            whether it `ended` before the time.
+            How many samples of the reply, as it was fed, will have been played.
         """
-        while not (self._closed or ended()):
-            self._launch()
-            now = time.monotonic()
-            if now >= when:
-                return ended()
-            wake = max(self._pace.ask_at(self._planned), now + _OFTEN_S)
-            self._changed.clear()
-            with suppress(asyncio.TimeoutError, TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), min(when, wake) - now)
-        return True
+        if not self._replies.pending:
+            return 0
+        frame = self._schedule.at + _AFTER_INTERRUPT
+        heard = self._replies.interrupt(self._loop.time(), self._audio.played(frame))
+        for chunk in self._schedule.interrupt(frame):
+            self._requests.cancel(chunk)
+        self._last_heard = frame - 1
+        self._room.set()
+        self._changed()
+        return heard
 
-    def _launch(self) -> None:
-        """Ask for every chunk whose sound is there or whose time has come."""
-        while self._pace.begun_at is not None and self._planned - self._at <= self._pace.ahead:
-            now, start = time.monotonic(), self._planned
-            count = 1 if self._short else self._count(self._phase)
-            if self._finished:
-                count = min(count, self._audio.frames - start)
-                if count <= 0:
-                    return
-            need = timeline.live_end(start + LEAD + count - 1)
-            if not self._audio.has(need):
-                if not self._finished and now < self._pace.ask_at(start):
-                    return
-                self._audio.fill_to(need)
-            begin, end = timeline.sample_range(timeline.LIVE, start + LEAD, count)
-            samples = self._audio.slice(begin, end)
-            idle = is_silent(samples)
-            task = None
-            if idle:
-                task = self._task(self._idle.run(self._phase, count, self.live.timeout_s))
-            elif wanted := self._pace.in_time(start, count, now, len(self._under_way)):
-                task = self._task(self._ask(samples, begin, start + LEAD, wanted, self._phase))
-                self._idle.prefetch((self._phase + count) % self._period, self.live.timeout_s)
-            elif self._under_way and now < self._pace.due(start):
-                return  # room may come
-            self._chunks.append(_Chunk(start, count, self._phase, idle, task))
-            self._planned += count
-            self._phase = (self._phase + count) % self._period
-            self._short = False
+    async def close(self) -> None:
+        """End the session at once; frames that were not taken are lost."""
+        if self._closed:
+            return
+        self._closed = True
+        self._room.set()
+        self._wake()
+        feeding = list(self._feeding)
+        for task in feeding:
+            task.cancel()
+        await asyncio.gather(*feeding, return_exceptions=True)
+        await self._requests.close()
+        await self._pool.leave(self._shared)
 
-    def _task(self, work: Any) -> asyncio.Task[list[Any]]:
-        task = asyncio.create_task(work)
-        self._under_way.add(task)
+    async def __aiter__(self) -> AsyncGenerator[LiveFrame, None]:
+        """Yield the frames, each when it is due.
 
-        def done(task: asyncio.Task[list[Any]]) -> None:
-            self._under_way.discard(task)
-            self._changed.set()
-            if not task.cancelled():
-                task.exception()  # looked at: nobody may be waiting any more
+        Raises:
+            ServerError: the server refused a request, or has not responded for `reconnect_timeout_s`.
+            Exception: the error of a source given to `feed_from`.
+        """
+        if self._taken:
+            raise InputError("the frames of a session can be taken once")
+        self._taken = True
+        begin = self._loop.time() + self._schedule.preparation_s
+        self._schedule.begin(self._pool.clock.after(begin))
+        while (chunk := await self._next()) is not None:
+            yield self._frame(chunk)
+        if self._failure is not None and not self._closed:
+            raise self._failure
 
-        task.add_done_callback(done)
-        return task
+    async def _next(self) -> Chunk | None:
+        """Wait until the next frame is to be given; return its chunk, None at the end."""
+        schedule = self._schedule
+        while not self._closed:
+            self._advance()
+            if schedule.is_over:
+                return None
+            now, due = self._loop.time(), schedule.due(schedule.at)
+            if now < due - _ROUNDING_S:
+                self._waiter = self._pool.clock.beat(due)
+                await self._waiter
+                continue
+            chunk = schedule.current()
+            if chunk is None or chunk.frames is None:
+                until = now + 1 / FPS if chunk is None else schedule.latest(chunk)
+                if chunk is None or now < until:
+                    await self._wait_for_change(until)
+                    continue
+                schedule.missed(chunk, now)
+                self._requests.give_up(chunk)
+            if not chunk.frames:
+                self._requests.check()
+            schedule.catch_up(chunk)
+            if schedule.due(schedule.at) <= now + _ROUNDING_S:
+                return chunk
+        return None
 
-    async def _ask(
-        self, samples: Samples, begin: int, frame: int, count: int, phase: int
-    ) -> list[Any]:
-        asked = request_for(
-            self._avatar, self._plan, samples, begin, timeline.LIVE, frame, count, phase - frame
+    def _frame(self, chunk: Chunk) -> LiveFrame:
+        """Return the next frame, and go on to the one after it."""
+        schedule, now = self._schedule, self._loop.time()
+        at, n = schedule.at, schedule.at - chunk.start
+        video = chunk.frames[n] if chunk.frames and n < len(chunk.frames) else None
+        arrived = None if chunk.idle else self._audio.arrived(at)
+        if arrived is not None:
+            self.report.latency(now - arrived)
+        moves = not chunk.idle and at >= schedule.reply_from
+        ends = self._replies.given(now, self._audio.played(at + 1), moves=moves)
+        frame = LiveFrame(
+            at,
+            video,
+            self._audio.frame_audio(at),
+            chunk.idle,
+            schedule.loop_index(at),
+            ends or at == self._last_heard,
         )
-        begun = time.monotonic()
-        answer = await self._transport.infer(asked, self.live.timeout_s)
-        now = time.monotonic()
-        self._pace.answered(now, now - begun)
-        return list(frames_of(answer))
+        self.report.frame(now, repeated=video is None, idle=chunk.idle)
+        schedule.at = at + 1
+        if schedule.at % _FORGET_EVERY == 0:
+            self._audio.forget(schedule.at)
+        self._room.set()
+        return frame
+
+    def _take(self, block: Samples) -> None:
+        """Feed a block, and lengthen or shorten a pause of the speech with it if need be."""
+        now = self._loop.time()
+        self._replies.fed(now, self._audio.fed)
+        pause_s = self._schedule.pause_by(now)
+        if pause_s and self._audio.is_quiet(block):
+            if pause_s > 0:
+                frames = math.ceil(pause_s * FPS)
+                self._audio.pause(frames)
+                self._schedule.paused_for(frames)
+            else:
+                skipped = min(len(block), int(-pause_s * self.options.rate))
+                self._audio.skip(block[:skipped])
+                block = block[skipped:]
+        self._schedule.fed(now, len(block) / self.options.rate)
+        self._audio.feed(block, now)
+        self._advance()
+
+    def _advance(self) -> None:
+        """Carry out what the schedule decides now."""
+        wanted, dropped = self._schedule.decide(self._loop.time())
+        for chunk in dropped:
+            self._requests.cancel(chunk)
+        for chunk in wanted:
+            self._requests.send(chunk)
+
+    def _changed(self) -> None:
+        self._advance()
+        if self._waits_for_change:
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def _wait_for_change(self, until: float) -> None:
+        """Wait for a response, an interruption or a time, whatever comes first."""
+        self._waiter = self._loop.create_future()
+        self._waits_for_change = True
+        timer = self._loop.call_at(until, self._wake)
+        try:
+            await self._waiter
+        finally:
+            timer.cancel()
+            self._waits_for_change = False
+
+    def _queued_s(self) -> float:
+        """Audio that waits to be played, in seconds."""
+        rate = self.options.rate
+        return (self._audio.end + self._audio.waiting) / rate - self._schedule.at / FPS
 
     def _refuse_if_over(self) -> None:
         if self._finished or self._closed:
-            raise InputError("the session takes no more sound: it was finished or closed")
-
-
-__all__ = ["LiveFrame", "LiveOptions", "LiveSession"]
+            raise InputError("the session takes no more audio: it was finished or closed")

@@ -1,0 +1,160 @@
+"""The requests of a live session: one for each chunk that the schedule decides on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from .. import protocol
+from .._avatar import Avatar
+from .._errors import Incompatible, NotAllowed, Overloaded, Rejected, ServerError
+from .._render import RenderOptions, request_for
+from .audio import LEAD, LiveAudio
+from .pool import Shared
+from .schedule import Chunk, Schedule
+
+# A server that starts or stops knows no avatar, so UnknownAvatar may pass, like a lost server.
+_FINAL = (Rejected, NotAllowed, Incompatible)
+
+
+class ChunkRequests:
+    """The requests of a session that are in flight.
+
+    Args:
+        shared: with the client's other sessions.
+        avatar, options: of the session.
+        audio: that the slices are cut from.
+        schedule: that is to know of the responses.
+        timeout_s: longest wait for a response.
+        changed: called after each response.
+
+    Attributes:
+        final_error: the server refused a request, and would refuse the next one too.
+    """
+
+    def __init__(
+        self,
+        shared: Shared,
+        avatar: Avatar,
+        options: RenderOptions,
+        audio: LiveAudio,
+        schedule: Schedule,
+        timeout_s: float,
+        changed: Callable[[], None],
+    ) -> None:
+        self._shared, self._avatar, self._options = shared, avatar, options
+        self._audio, self._schedule, self._changed = audio, schedule, changed
+        self._timeout_s = timeout_s
+        self._loop = asyncio.get_running_loop()
+        self._tasks: dict[Chunk, asyncio.Task[Sequence[Any]]] = {}
+        self._late: Chunk | None = None  # given up, but its response shows that the server works
+        self._last_error: ServerError | None = None
+        self._checking: asyncio.Task[None] | None = None
+        self.final_error: BaseException | None = None
+
+    def send(self, chunk: Chunk) -> None:
+        """Request a chunk, unless its frames are there or will not be wanted."""
+        if chunk.frames is not None:
+            return
+        work: Coroutine[Any, Any, Sequence[Any]]
+        if chunk.idle:
+            index = self._schedule.loop_index(chunk.start)
+            work = self._shared.idle.fetch(index, chunk.wanted, self._timeout_s)
+        else:
+            begin, samples = self._audio.slice(chunk.start, chunk.wanted)
+            request = request_for(
+                self._avatar,
+                self._options,
+                samples,
+                begin,
+                protocol.LIVE,
+                chunk.start + LEAD,
+                chunk.wanted,
+                self._options.loop_offset - LEAD,
+            )
+            work = self._shared.fetch(request, self._timeout_s)
+        self._schedule.share.sent(chunk.sent_at)
+        task = asyncio.create_task(work)
+        self._tasks[chunk] = task
+        task.add_done_callback(lambda task: self._done(chunk, task))
+
+    def cancel(self, chunk: Chunk) -> None:
+        """Cancel the request for a chunk that is no longer wanted."""
+        task = self._tasks.pop(chunk, None)
+        if task is not None:
+            task.cancel()
+
+    def give_up(self, chunk: Chunk) -> None:
+        """Note that a chunk's response is too late.
+
+        The request runs on, so that it can be seen how late it is, and none is sent meanwhile; but others
+        that are late as well are cancelled.
+        """
+        if self._late is not None:
+            self.cancel(chunk)
+        elif chunk in self._tasks:
+            self._late = chunk
+            self._schedule.share.given_up(self._loop.time(), chunk.sent_at)
+
+    def check(self) -> None:
+        """Raise the server's error if it is final.
+
+        A server that has not responded for too long is asked for the avatar's config: an overloaded one
+        returns it, a lost one does not.
+
+        Raises:
+            LipSyncError: the session must end.
+        """
+        if self.final_error is not None:
+            raise self.final_error
+        silent = self._schedule.share.silent_s(self._loop.time()) >= self._timeout_s
+        if silent and self._checking is None:
+            self._checking = asyncio.create_task(self._check())
+
+    async def _check(self) -> None:
+        try:
+            if self._last_error is not None:
+                raise self._last_error
+            await self._shared.backend.config(self._avatar.name)
+            self._schedule.share.heard()
+        except ServerError as error:
+            self.final_error = error
+            self._changed()
+        finally:
+            self._checking = None
+
+    async def close(self) -> None:
+        """Cancel all requests."""
+        tasks: list[asyncio.Task[Any]] = list(self._tasks.values())
+        if self._checking is not None:
+            tasks.append(self._checking)
+        self._tasks.clear()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _done(self, chunk: Chunk, task: asyncio.Task[Sequence[Any]]) -> None:
+        if self._tasks.pop(chunk, None) is None:  # cancelled
+            if not task.cancelled():
+                task.exception()
+            return
+        if chunk is self._late:
+            self._late = None
+            self._schedule.share.blocked = False
+        error, now = task.exception(), self._loop.time()
+        if error is None:
+            self._last_error = None
+            self._schedule.came(chunk, task.result(), now)
+        else:
+            self._note_error(error, chunk, now)
+        self._changed()
+
+    def _note_error(self, error: BaseException, chunk: Chunk, now: float) -> None:
+        if isinstance(error, _FINAL) or not isinstance(error, ServerError):
+            self.final_error = error
+        elif isinstance(error, Overloaded):
+            self._schedule.share.refused(now, chunk.sent_at)
+        else:
+            self._last_error = error
+        self._schedule.missed(chunk, now)

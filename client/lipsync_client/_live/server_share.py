@@ -1,0 +1,91 @@
+"""How much of an overloaded server a session may ask for."""
+
+from __future__ import annotations
+
+import math
+
+_LEAST = 0.005
+_CROWDED, _FREE = 0.5, 0.25  # of the time that there was for a response
+_BACK_OFF, _GIVEN_UP = 0.7, 0.5
+_RISE, _GROWTH = 0.004, 0.05  # per second: of all frames; and of the share, while the server is free
+_MOST_IN_FLIGHT = 4  # requests
+_FEWEST = 4  # frames worth a request, whose overhead is that of about one more
+
+
+class ServerShare:
+    """The share of its frames that a session requests.
+
+    It rises by a constant amount per second while responses come early, and falls by a factor when they come
+    late. With that rule many sessions share a server evenly and without knowing of each other (additive
+    increase, multiplicative decrease: Chiu and Jain, 1989).
+
+    Attributes:
+        share: 1 unless the server is overloaded.
+        most_in_flight: requests that may be in flight at once.
+        blocked: a request is so late that it was given up, and not answered yet: another one would be later.
+    """
+
+    def __init__(self) -> None:
+        self.share = self._before_fall = 1.0
+        self.most_in_flight = 1
+        self.blocked = False
+        self._credit = 0.0  # frames
+        self._fell_at = self._at = -math.inf
+        self._free = False
+        self._waiting_since: float | None = None
+
+    def granted(self, now: float, count: int) -> int:
+        """Return how many of the next `count` frames to request."""
+        if self.share < 1.0 and not self.blocked:
+            rise = _RISE + (_GROWTH * self.share if self._free else 0.0)
+            self.share = min(1.0, self.share + rise * (now - self._at))
+        self._at = now
+        self._credit = min(self._credit + count * self.share, float(count))
+        wanted = count if self.share >= 1.0 else int(self._credit)
+        if self.blocked or wanted < min(_FEWEST, count):
+            return 0
+        self._credit -= wanted
+        return wanted
+
+    def sent(self, now: float) -> None:
+        """Note a request."""
+        if self._waiting_since is None:
+            self._waiting_since = now
+
+    def answered(self, now: float, sent_at: float, had_s: float) -> None:
+        """Note a response, and how much time there was for it."""
+        self.heard()
+        took_s = now - sent_at
+        if took_s > _CROWDED * had_s:
+            self._free, self.most_in_flight = False, 1
+            factor = min(_BACK_OFF, _BACK_OFF * had_s / took_s)
+            self._fall(now, sent_at, factor)
+            self.share = max(_LEAST, min(self.share, self._before_fall * factor))
+            return
+        self._free = took_s < _FREE * had_s
+        if self._free:
+            self.most_in_flight = _MOST_IN_FLIGHT
+
+    def given_up(self, now: float, sent_at: float) -> None:
+        """Note that a response is not there in time."""
+        self.blocked = True
+        self._fall(now, sent_at, _GIVEN_UP)
+
+    def refused(self, now: float, sent_at: float) -> None:
+        """Note that the server was too busy for a request."""
+        self.heard()
+        self._fall(now, sent_at, _BACK_OFF)
+
+    def heard(self) -> None:
+        """Note that the server responded, in whatever way."""
+        self._waiting_since = None
+
+    def silent_s(self, now: float) -> float:
+        """Return for how long requests have been without any response."""
+        return 0.0 if self._waiting_since is None else now - self._waiting_since
+
+    def _fall(self, now: float, sent_at: float, factor: float) -> None:
+        if sent_at > self._fell_at:  # what was sent before is no answer to the last fall
+            self._before_fall = self.share
+            self.share = max(_LEAST, self.share * factor)
+            self._fell_at = now

@@ -1,0 +1,135 @@
+"""Live sessions in virtual time, against a model of a server.
+
+The model answers one request after the other, with the same arithmetic of slices as the real one. Instead
+of an image it returns what the image is made of: the frame's place in the loop and the audio around it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import numpy as np
+
+from lipsync_client import LiveEvent, LiveFrame, LiveOptions, LiveSession, RenderOptions, protocol
+from lipsync_client._avatar import Avatar
+from lipsync_client._live.pool import LivePool
+from lipsync_client._transports.request import Request, Tensor
+
+from . import virtual_time
+
+AVATAR = Avatar("toy", 320, 240, 10, 32)
+PERIOD = 18  # frames of a time round its loop
+LEAD = 16  # frames of silence before the session's own beginning
+
+
+class SimulatedServer:
+    """A server that takes `frame_s` for each frame and for the overhead of a request.
+
+    Attributes:
+        frame_s: seconds for a frame.
+        overhead: of a request, in frames.
+        frames: frames made so far.
+        stands_still_until: no response comes before this time.
+        error: raised by every request.
+    """
+
+    def __init__(self, frame_s: float = 0.015, overhead: float = 1.0) -> None:
+        self.frame_s, self.overhead = frame_s, overhead
+        self.frames = self.requests = 0
+        self.stands_still_until = 0.0
+        self.error: Exception | None = None
+        self._turn = asyncio.Lock()
+
+    async def config(self, model: str) -> dict[str, Any]:
+        if self.error is not None:
+            raise self.error
+        return {"name": model}
+
+    async def infer(self, request: Request, timeout_s: float) -> Tensor:
+        loop = asyncio.get_running_loop()
+        if self.error is not None:
+            await asyncio.sleep(0.001)
+            raise self.error
+        numbers = {k: int(v[0]) for k, v in request.inputs.items() if k != "AUDIO"}
+        audio, count = request.inputs["AUDIO"], numbers["FRAME_COUNT"]
+        async with self._turn:  # a request that is cancelled before its turn costs nothing
+            self.requests += 1
+            self.frames += count
+            await asyncio.shield(asyncio.sleep((self.overhead + count) * self.frame_s))
+            await asyncio.sleep(max(0.0, self.stands_still_until - loop.time()))
+        units = np.empty((count, 1), object)
+        for n in range(count):
+            number = numbers["FRAME_START"] + n
+            begin, end = protocol.sample_range(protocol.LIVE, number, 1)
+            first = begin - numbers["AUDIO_START"]
+            assert first >= 0
+            assert first + end - begin <= len(audio), "the slice does not cover its frames"
+            units[n, 0] = image((number + numbers["LOOP_OFFSET"]) % PERIOD, audio[first:][: end - begin])
+        return units
+
+
+def image(loop_index: int, audio: np.ndarray) -> bytes:
+    """Return what stands for the frame at a place in the loop with the audio around it."""
+    place = (loop_index + 1) % PERIOD  # docs/contract.md: the loop turns at its ends
+    audio = np.float32(audio) + np.float32(0)  # one kind of zero
+    return bytes([min(place, PERIOD - place)]) + audio.tobytes()
+
+
+def expected(frames: list[LiveFrame], number: int, until: int | None = None) -> bytes:
+    """Return the image that an offline render of a session's audio has at a place.
+
+    Args:
+        frames: of the session, whose audio is mono at 16 kHz.
+        number: of the frame.
+        until: silence follows from this frame on.
+    """
+    begin, end = protocol.sample_range(protocol.LIVE, number + LEAD, 1)
+    wave = np.concatenate([f.audio[:, 0] for f in frames[: until or len(frames)]])
+    begin, end = begin - 640 * LEAD, end - 640 * LEAD
+    part = wave[max(0, begin) : max(0, end)]
+    part = np.pad(part, (max(0, -begin), 0))
+    return image(frames[number].loop_index, np.pad(part, (0, end - begin - len(part))))
+
+
+Act = Callable[[LiveSession, list[LiveFrame]], Coroutine[Any, Any, None]]
+
+
+class Simulation:
+    """A session that was run, and what came of it.
+
+    Attributes:
+        frames: all frames.
+        times: when each was given.
+        events: of the replies.
+        session: the session, closed.
+    """
+
+    def __init__(
+        self,
+        act: Act,
+        server: SimulatedServer | None = None,
+        live_options: LiveOptions | None = None,
+        options: RenderOptions | None = None,
+    ) -> None:
+        self.server = server or SimulatedServer()
+        self.frames: list[LiveFrame] = []
+        self.times: list[float] = []
+        self.events: list[LiveEvent] = []
+        self._options = options or RenderOptions(output="JPEG")
+        self._live_options = live_options or LiveOptions()
+        self.session = virtual_time.run(self._run(act))
+
+    async def _run(self, act: Act) -> LiveSession:
+        pool = LivePool(self.server)
+        loop = asyncio.get_running_loop()
+        async with LiveSession(
+            pool, AVATAR, self._options, self._live_options, self.events.append
+        ) as session:
+            acting = asyncio.create_task(act(session, self.frames))
+            async for frame in session:
+                self.frames.append(frame)
+                self.times.append(loop.time())
+            await acting
+        return session
