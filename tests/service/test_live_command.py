@@ -19,11 +19,12 @@ import pytest
 from numpy.typing import NDArray
 
 from lipsync_embedded import Server
+from support.servers import end_server
 from support.triton_calls import speech
 
 CLIENT = str(Path(sys.executable).with_name("lipsync-client"))
 # Tests share the cores with the server: more time than a caller would give.
-CALM = ("--margin", "0.6", "--jitter", "0.3")
+CALM = ("--margin", "0.6")
 
 
 def pcm(wave: NDArray[Any]) -> bytes:
@@ -40,6 +41,15 @@ def start(server: Server, *arguments: str | Path, **kwargs: Any) -> subprocess.P
         stderr=subprocess.PIPE,
         **kwargs,
     )
+
+
+def wait_for(process: subprocess.Popen[bytes], state: bytes) -> None:
+    """Read standard error up to the line that announces a state."""
+    assert process.stderr is not None
+    lines = []
+    while state not in (line := process.stderr.readline()):
+        assert line, b"".join(lines).decode()
+        lines.append(line)
 
 
 def streams(source: Any) -> dict[str, tuple[float, float, int]]:
@@ -98,11 +108,10 @@ def test_ctrl_c_completes_the_file_and_an_interruption_drops_what_waits(
     assert process.stderr is not None
     process.stdin.write(pcm(speech(10.0)))
     process.stdin.flush()
-    said = [process.stderr.readline() for _ in range(2)]
-    assert b"speaking" in said[1]
+    wait_for(process, b"speaking")
     time.sleep(1.0)
     process.send_signal(signal.SIGUSR1)
-    assert b"idle" in process.stderr.readline()
+    wait_for(process, b"idle")
     time.sleep(1.0)
     assert not out.exists()
     process.send_signal(signal.SIGINT)
@@ -177,9 +186,47 @@ def test_mistakes(
     assert not list(tmp_path.iterdir())
 
 
-def test_half_a_sample_is_said(server: Server, tmp_path: Path) -> None:
+def test_bytes_that_are_no_whole_sample_are_left_out(server: Server, tmp_path: Path) -> None:
     process = start(server, "-o", tmp_path / "out.ts")
-    _, err = process.communicate(pcm(speech(0.3)) + b"x", timeout=60)
-    assert process.returncode == 1
-    assert b"ends in the middle of a sample" in err
-    assert not list(tmp_path.iterdir())
+    _, err = process.communicate(pcm(speech(0.6)) + b"x", timeout=60)
+    assert process.returncode == 0, err
+    assert_in_step(streams(str(tmp_path / "out.ts")), 0.5)
+
+
+def test_a_lost_server_leaves_what_was_recorded(toy_server: Server, tmp_path: Path) -> None:
+    out = tmp_path / "out.mp4"
+    process = start(toy_server, "-o", out, "--reconnect-timeout", "3")
+    assert process.stdin is not None
+    assert process.stderr is not None
+    process.stdin.write(pcm(speech(2.0)))
+    process.stdin.flush()
+    wait_for(process, b"speaking")
+    time.sleep(1.0)
+    end_server(toy_server)
+    process.stdin.write(pcm(speech(30.0)))  # its frames are not there any more
+    process.stdin.flush()
+    stdout, err = process.communicate(timeout=120)
+    assert process.returncode == 1, err
+    assert b"lipsync-client: " in err
+    assert b"Traceback" not in err
+    assert b"frames in" in stdout
+    assert_in_step(streams(str(out)), 0.8)
+    assert [p.name for p in tmp_path.iterdir()] == ["out.mp4"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_host_that_says_nothing_does_not_hold_the_command(
+    server: Server, number: signal.Signals
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        process = start(server, "-o", f"rtmp://127.0.0.1:{listener.getsockname()[1]}/live/key")
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.recv(1)
+            process.send_signal(signal.SIGUSR1)  # no reply yet: nothing to interrupt
+            time.sleep(0.2)
+            assert process.poll() is None
+            process.send_signal(number)
+            _, err = process.communicate(timeout=60)
+    assert process.returncode == -number, err
+    assert b"Traceback" not in err

@@ -7,10 +7,12 @@ of an image it returns what the image is made of: the frame's place in the loop 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lipsync_client import LiveEvent, LiveFrame, LiveOptions, LiveSession, RenderOptions, protocol
 from lipsync_client._avatar import Avatar
@@ -22,6 +24,7 @@ from . import virtual_time
 AVATAR = Avatar("toy", 320, 240, 10, 32)
 PERIOD = 18  # frames of a time round its loop
 LEAD = 16  # frames of silence before the session's own beginning
+LOOK_AHEAD = 12  # frames that audio reaches back
 
 
 class SimulatedServer:
@@ -47,7 +50,7 @@ class SimulatedServer:
             raise self.error
         return {"name": model}
 
-    async def infer(self, request: Request, timeout_s: float) -> Tensor:
+    async def infer(self, request: Request, timeout_s: float) -> Tensor:  # noqa: ARG002
         loop = asyncio.get_running_loop()
         if self.error is not None:
             await asyncio.sleep(0.001)
@@ -66,11 +69,13 @@ class SimulatedServer:
             first = begin - numbers["AUDIO_START"]
             assert first >= 0
             assert first + end - begin <= len(audio), "the slice does not cover its frames"
-            units[n, 0] = image((number + numbers["LOOP_OFFSET"]) % PERIOD, audio[first:][: end - begin])
+            units[n, 0] = image(
+                (number + numbers["LOOP_OFFSET"]) % PERIOD, audio[first:][: end - begin]
+            )
         return units
 
 
-def image(loop_index: int, audio: np.ndarray) -> bytes:
+def image(loop_index: int, audio: NDArray[Any]) -> bytes:
     """Return what stands for the frame at a place in the loop with the audio around it."""
     place = (loop_index + 1) % PERIOD  # docs/contract.md: the loop turns at its ends
     audio = np.float32(audio) + np.float32(0)  # one kind of zero
@@ -133,3 +138,55 @@ class Simulation:
                 self.times.append(loop.time())
             await acting
         return session
+
+
+def assert_exact(frames: list[LiveFrame], cuts: Collection[int] = ()) -> None:
+    """Check that each frame is what an offline render of the session's audio has at its place.
+
+    Audio that comes after silence is not known to the frames that were given before it, but for two.
+
+    Args:
+        frames: all frames of a session.
+        cuts: frames from which on audio was dropped; those shortly before them were made for it.
+    """
+    ends = [frame.index for frame in frames if frame.end_of_reply]
+    starts = [f.index for e, f in pairwise(frames) if f.audio.any() and not e.audio[-1].any()]
+    starts += [n + 1 for n in ends if n + 1 < len(frames)]
+    for frame in frames:
+        n = frame.index
+        if frame.video is None or any(n < cut <= n + LOOK_AHEAD for cut in cuts):
+            continue
+        possible = {expected(frames, n)}
+        possible |= {
+            expected(frames, n, start) for start in starts if n + 2 < start <= n + LOOK_AHEAD
+        }
+        assert frame.video in possible, n
+        if frame.idle:
+            begin, end = protocol.sample_range(protocol.LIVE, n + LEAD, 1)
+            assert frame.video == image(frame.loop_index, np.zeros(end - begin, np.float32)), n
+
+
+def noise(seconds: float, seed: int = 0, rate: int = 16000) -> NDArray[Any]:
+    """Return audio without a silent sample."""
+    rng = np.random.default_rng(seed)
+    wave = rng.uniform(0.05, 0.2, round(seconds * rate)) * rng.choice(
+        [-1, 1], round(seconds * rate)
+    )
+    return wave.astype(np.float32)
+
+
+def with_pauses(wave: NDArray[Any], rate: int = 16000) -> NDArray[Any]:
+    """Return audio with 0.3 s of silence in every 1.5 s."""
+    time = np.arange(len(wave)) / rate % 1.5
+    return np.where(time > 1.2, 0, wave).astype(np.float32)
+
+
+async def paced(
+    session: LiveSession, wave: NDArray[Any], *, speed: float = 1.0, block_s: float = 0.02
+) -> None:
+    """Feed audio at a multiple of the pace of speech."""
+    loop = asyncio.get_running_loop()
+    begun, size = loop.time(), round(block_s * session.options.rate)
+    for n, at in enumerate(range(0, len(wave), size)):
+        await asyncio.sleep(max(0.0, begun + n * block_s / speed - loop.time()))
+        await session.feed(wave[at : at + size])

@@ -59,6 +59,10 @@ from .recording import SAMPLE_FORMATS, Recording
     "--margin", type=click.FloatRange(0.0, 10.0), default=LiveOptions.margin_s,
     help="Seconds added to the time that the server takes; they add to the latency.",
 )  # fmt: skip
+@click.option(
+    "--reconnect-timeout", type=click.FloatRange(0.1), default=LiveOptions.reconnect_timeout_s,
+    help="Longest time in seconds without any response from the server.",
+)  # fmt: skip
 @click.option("--crf", type=click.IntRange(0, 51), help="H.264 quality; the server's by default.")
 @click.option("--preset", help="x264 preset; the server's by default.")
 def live(
@@ -75,6 +79,7 @@ def live(
     sample_format: str,
     chunk: int,
     margin: float,
+    reconnect_timeout: float,
     **encoder_options: Any,
 ) -> None:
     """Make the avatar speak the audio of SOURCE (raw PCM, - is stdin) as it comes.
@@ -86,7 +91,9 @@ def live(
     ffmpeg -re -i talk.mp3 -f s16le -ar 16000 -ac 1 - |
         lipsync-client live --avatar demo -o rtmp://example.org/live/key
     """
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # nothing is said yet, so there is no reply to end
+    signal.signal(
+        signal.SIGUSR1, signal.SIG_IGN
+    )  # nothing is said yet, so there is no reply to end
     options = RenderOptions(
         encoder_options={k: v for k, v in encoder_options.items() if v is not None}
     )
@@ -98,13 +105,20 @@ def live(
         raise click.UsageError("stdout is a terminal: -o - is for a pipe")
 
     async def work(client: AsyncLipSyncClient) -> tuple[LiveReport, LipSyncError | None]:
-        settings = LiveOptions(rate=rate, channels=channels, chunk=chunk, margin_s=margin)
+        settings = LiveOptions(
+            rate=rate,
+            channels=channels,
+            chunk=chunk,
+            margin_s=margin,
+            reconnect_timeout_s=reconnect_timeout,
+        )
         async with client.live(avatar, options, settings) as session:
             with _target(output, force) as target:
-                recording = Recording(
-                    session, output, lambda: LiveWriter(target, name, rate, channels)
+                recording = Recording(session, output, remote=is_url(output))
+                error = await recording.run(
+                    source, sample_format, lambda: LiveWriter(target, name, rate, channels)
                 )
-                return session.report, await recording.run(source, sample_format)
+                return session.report, error
 
     with failures(), server(connection, repository, avatar) as where:
         report, error = run(where, work)

@@ -23,6 +23,7 @@ from ..protocol import FPS
 
 SAMPLE_FORMATS = {"s16le": "<i2", "f32le": "<f4"}
 _BLOCKS_PER_SECOND = 50
+_STOPS = (signal.SIGINT, signal.SIGTERM)
 _LAST_WRITE_S = 5.0  # longest wait for the output at the end
 
 
@@ -35,18 +36,24 @@ class Recording:
     Args:
         session: to feed, and to take the frames of.
         target: name of the output, for messages.
-        open_writer: opens it.
+        remote: the output is a network address. FFmpeg connects to it with the first frame, and holds
+            Python's lock while it waits for the host: until then SIGINT and SIGTERM end the process.
     """
 
-    def __init__(
-        self, session: LiveSession, target: str, open_writer: Callable[[], LiveWriter]
-    ) -> None:
-        self._session, self._target, self._open_writer = session, target, open_writer
+    def __init__(self, session: LiveSession, target: str, *, remote: bool) -> None:
+        self._session, self._target, self._remote = session, target, remote
         self._stopping = asyncio.Event()
         self._worker = Worker()
 
-    async def run(self, source: Path, sample_format: str) -> LipSyncError | None:
+    async def run(
+        self, source: Path, sample_format: str, open_writer: Callable[[], LiveWriter]
+    ) -> LipSyncError | None:
         """Record until the source ends or a signal comes.
+
+        Args:
+            source: path, or "-" for standard input.
+            sample_format: one of SAMPLE_FORMATS.
+            open_writer: opens the output.
 
         Returns:
             The error that ended it early; what was recorded until then is complete.
@@ -55,32 +62,23 @@ class Recording:
             LipSyncError: nothing was recorded.
         """
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._stop)
         loop.add_signal_handler(signal.SIGUSR1, self._session.interrupt)
+        if self._remote:
+            for number in _STOPS:
+                signal.signal(number, signal.SIG_DFL)
+        else:
+            self._stop_on_signals()
         try:
-            return await self._record(source, sample_format)
+            writer = await self._worker.call(open_writer)
+            threading.Thread(
+                target=read_samples, args=(self._session, source, sample_format, loop), daemon=True
+            ).start()
+            error = await self._write_frames(writer)
+            error = await self._close(writer) or error
         finally:
             self._worker.close()
             loop.remove_signal_handler(signal.SIGUSR1)
             signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # it would kill the process from here on
-
-    async def _record(self, source: Path, sample_format: str) -> LipSyncError | None:
-        loop = asyncio.get_running_loop()
-        opening = self._worker.call(self._open_writer)
-        await self._unless_stopped(opening)
-        if not opening.done():
-            raise OutputError(f"{self._target} did not answer before the command was stopped")
-        writer = opening.result()
-        threading.Thread(
-            target=read_samples, args=(self._session, source, sample_format, loop), daemon=True
-        ).start()
-        error = await self._write_frames(writer)
-        try:
-            await asyncio.wait_for(self._worker.call(writer.close), _LAST_WRITE_S)
-        except (LipSyncError, asyncio.TimeoutError) as e:
-            self._worker.call(writer.abort)
-            error = error or self._to_error(e)
         if error is not None and not writer.frames:
             raise error
         return error
@@ -88,7 +86,9 @@ class Recording:
     async def _write_frames(self, writer: LiveWriter) -> LipSyncError | None:
         """Write frames until they end or a signal comes; return the error that ended them."""
         writing = asyncio.create_task(self._frames(writer))
-        await self._unless_stopped(writing)
+        stopped = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait({writing, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
         await self._session.close()
         try:
             await asyncio.wait_for(writing, _LAST_WRITE_S)
@@ -104,17 +104,25 @@ class Recording:
                 state = "idle" if idle else "speaking"
                 click.echo(f"{frame.index / FPS:9.2f} s {state}", err=True)
             await self._worker.call(writer.write, frame)
+            if self._remote and writer.frames == 1:
+                self._stop_on_signals()
 
-    async def _unless_stopped(self, future: asyncio.Future[object] | asyncio.Future[None]) -> None:
-        """Wait for a future, or for a signal."""
-        stopped = asyncio.create_task(self._stopping.wait())
-        await asyncio.wait({future, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
+    async def _close(self, writer: LiveWriter) -> LipSyncError | None:
+        """Finish the output; return the error if that fails."""
+        try:
+            await asyncio.wait_for(self._worker.call(writer.close), _LAST_WRITE_S)
+        except (LipSyncError, asyncio.TimeoutError) as e:
+            self._worker.call(writer.abort)
+            return self._to_error(e)
+        return None
+
+    def _stop_on_signals(self) -> None:
+        for number in _STOPS:
+            asyncio.get_running_loop().add_signal_handler(number, self._stop)
 
     def _stop(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
+        for number in _STOPS:
+            asyncio.get_running_loop().remove_signal_handler(number)
         self._stopping.set()
 
     def _to_error(self, error: BaseException) -> LipSyncError:

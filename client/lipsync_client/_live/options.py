@@ -42,7 +42,7 @@ class LiveOptions:
     output_channels: int | None = None
     rgb: bool = False
     chunk: int = 5
-    margin_s: float = 0.03
+    margin_s: float = 0.02
     stall_s: float = 1.0
     queue_s: float = 30.0
     reconnect_timeout_s: float = 15.0

@@ -91,5 +91,7 @@ class LivePool:
         """Note that a session has ended; the last one takes the idle frames with it."""
         shared.sessions -= 1
         if not shared.sessions:
-            self._shared = {key: other for key, other in self._shared.items() if other is not shared}
+            self._shared = {
+                key: other for key, other in self._shared.items() if other is not shared
+            }
             await shared.idle.close()

@@ -24,9 +24,7 @@ from .server_speed import ServerSpeed
 from .source_pace import SourcePace
 
 # Audio that the models need after a frame's own beginning.
-LOOK_AHEAD_S = (
-    protocol.live_end(LEAD) - LEAD * protocol.SAMPLES_PER_FRAME
-) / protocol.SAMPLE_RATE
+LOOK_AHEAD_S = (protocol.live_end(LEAD) - LEAD * protocol.SAMPLES_PER_FRAME) / protocol.SAMPLE_RATE
 GRACE_S = 0.1  # frames that come so late are given at once, and the next ones in time again
 OPENING = 2  # frames, at least, in which the mouth opens before the first sample of a reply
 _AHEAD_S = 0.1  # speech is requested so long before the server must begin with it
@@ -185,7 +183,9 @@ class Schedule:
 
     def latest(self, chunk: Chunk) -> float:
         """Return until when a chunk's response is waited for, if nothing before it is late."""
-        wait_s = 0.0 if chunk.idle else max(0.0, self._options.stall_s - self._stalled_s)
+        wait_s = max(0.0, self._options.stall_s - self._stalled_s)
+        if chunk.idle and (self._audio.open or self._audio.waiting):
+            wait_s = 0.0  # a reply must not wait for frames of the silence before it
         return self.due(max(chunk.start, self.at)) + GRACE_S + wait_s
 
     def came(self, chunk: Chunk, frames: Sequence[Any], now: float) -> None:
@@ -202,7 +202,7 @@ class Schedule:
         """Delay the current chunk and all that follows if its response was too late to make that good."""
         late_s = chunk.done_at - self.due(self.at)
         left_s = self._options.stall_s - self._stalled_s
-        if min(late_s - GRACE_S, left_s) > 0 and chunk.sent_at > -math.inf and not chunk.idle:
+        if min(late_s - GRACE_S, left_s) > 0:
             frames = math.ceil(min(late_s, left_s + GRACE_S) * FPS)
             self._delay(frames)
             self._stalled_s += frames / FPS
@@ -238,8 +238,8 @@ class Schedule:
             return []
         first = max(self.at, self._frame_after(now + self._needs_s(OPENING + 1)))
         frame = max(first + OPENING, self._audio.end_frame)
-        if self.at == 0:
-            first = frame = max(0, self._frame_after(now + self._needs_s(1)))
+        if self.at == 0 and self._frame_after(now + self._needs_s(1)) <= 0:
+            first = frame = 0  # nothing was given yet that the mouth could open from
         if not complete:
             ready_at = self.source.ready_at(in_hand_s, self._needed_s)
             frame = max(frame, self._frame_after(ready_at))
@@ -267,10 +267,10 @@ class Schedule:
             if covered >= least or (covered > 0 and urgent and not self._starved):
                 self._resume(start, min(covered, least), now)
                 return self._speaking(start, min(covered, self._fitting(start, now)), now)
-            if not self._flushed:
-                if not (urgent and (self.source.is_over(now) or self._audio.ends_quietly())):
-                    self._starved = self._starved or urgent
-                    return None
+            paused = self._flushed or self.source.is_over(now) or self._audio.ends_quietly()
+            if not (self._flushed or (urgent and paused)):
+                self._starved = self._starved or urgent
+                return None
             self._resume(start, least, now)
             self._starved = not self._flushed
             self._audio.close()
@@ -303,6 +303,7 @@ class Schedule:
         index, most = self.loop_index(start), self._options.chunk
         count = min(count, most - index % most, self._idle_frames.period - index)
         chunk = Chunk(start, count, count, idle=True, sent_at=now)
+        chunk.deadline = self.latest(chunk)
         kept = self._idle_frames.get(index, count)
         if kept is not None:
             chunk.frames, chunk.done_at = kept, -math.inf

@@ -7,7 +7,8 @@ import math
 _LEAST = 0.005
 _CROWDED, _FREE = 0.5, 0.25  # of the time that there was for a response
 _BACK_OFF, _GIVEN_UP = 0.7, 0.5
-_RISE, _GROWTH = 0.004, 0.05  # per second: of all frames; and of the share, while the server is free
+# Per second: of all frames, and of the share while the server is free.
+_RISE, _GROWTH = 0.004, 0.1
 _MOST_IN_FLIGHT = 4  # requests
 _FEWEST = 4  # frames worth a request, whose overhead is that of about one more
 

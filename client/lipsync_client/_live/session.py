@@ -85,7 +85,7 @@ class LiveSession:
             live_options.reconnect_timeout_s,
             self._changed,
         )
-        self._replies = Replies(on_event or (lambda event: None), self.report)
+        self._replies = Replies(on_event or (lambda _: None), self.report)
         self._loop = asyncio.get_running_loop()
         self._feeding: set[asyncio.Task[None]] = set()
         self._failure: BaseException | None = None
@@ -262,7 +262,8 @@ class LiveSession:
                     await self._wait_for_change(until)
                     continue
                 schedule.missed(chunk, now)
-                self._requests.give_up(chunk)
+                if not chunk.idle:  # idle frames that come later are kept
+                    self._requests.give_up(chunk)
             if not chunk.frames:
                 self._requests.check()
             schedule.catch_up(chunk)
@@ -297,7 +298,7 @@ class LiveSession:
 
     def _take(self, block: Samples) -> None:
         """Feed a block, and lengthen or shorten a pause of the speech with it if need be."""
-        now = self._loop.time()
+        now, seconds = self._loop.time(), len(block) / self.options.rate
         self._replies.fed(now, self._audio.fed)
         pause_s = self._schedule.pause_by(now)
         if pause_s and self._audio.is_quiet(block):
@@ -309,7 +310,7 @@ class LiveSession:
                 skipped = min(len(block), int(-pause_s * self.options.rate))
                 self._audio.skip(block[:skipped])
                 block = block[skipped:]
-        self._schedule.fed(now, len(block) / self.options.rate)
+        self._schedule.fed(now, seconds)
         self._audio.feed(block, now)
         self._advance()
 

@@ -1,0 +1,301 @@
+"""What a live session decides, in virtual time: no clock, no server, the same every time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lipsync_client import LiveFrame, LiveOptions, LiveSession, Overloaded, Rejected, ServerLost
+from lipsync_client._live.pool import LivePool
+from lipsync_client._render import RenderOptions
+from support import virtual_time
+from support.live_simulation import (
+    AVATAR,
+    Act,
+    SimulatedServer,
+    Simulation,
+    assert_exact,
+    noise,
+    paced,
+    with_pauses,
+)
+
+LOOK_AHEAD_S = 0.4525
+JPEG = RenderOptions(output="JPEG")
+
+
+def at_pace(seconds: float = 10.0, speed: float = 1.0) -> Act:
+    """Return what feeds speech with pauses at a multiple of its pace, a second after the beginning."""
+
+    async def act(session: LiveSession, _: list[LiveFrame]) -> None:
+        await asyncio.sleep(1.013)
+        await paced(session, with_pauses(noise(seconds)), speed=speed)
+        session.finish()
+
+    return act
+
+
+def audio_of(frames: list[LiveFrame]) -> np.ndarray:
+    return np.concatenate([frame.audio[:, 0] for frame in frames])
+
+
+def test_a_burst_is_heard_as_soon_as_the_server_can_keep_up() -> None:
+    fed: list[float] = []
+
+    async def act(session: LiveSession, _: list[LiveFrame]) -> None:
+        for number in range(8):
+            await asyncio.sleep(2.0 + 0.0137 * number)
+            fed.append(asyncio.get_running_loop().time())
+            await session.feed(noise(2.0, number))
+            session.flush()
+            await asyncio.sleep(3.0)
+        session.finish()
+
+    run = Simulation(act, SimulatedServer(frame_s=0.015))
+    for begun in fed:
+        heard = next(
+            t for f, t in zip(run.frames, run.times, strict=True) if t > begun and f.audio.any()
+        )
+        assert heard - begun <= 0.2 + 1e-6, (
+            "the look-ahead is in hand: only the server's time is waited for"
+        )
+    assert_exact(run.frames)
+    assert run.session.report.replies == 8
+    assert [f.end_of_reply for f in run.frames].count(True) == 8
+    assert run.session.position == 8 * 32000
+
+
+@pytest.mark.parametrize(("frame_s", "latency_s"), [(0.008, 0.62), (0.015, 0.65), (0.025, 0.86)])
+def test_audio_at_the_pace_of_speech_keeps_a_steady_latency(
+    frame_s: float, latency_s: float
+) -> None:
+    run = Simulation(at_pace(), SimulatedServer(frame_s=frame_s))
+    report = run.session.report
+    first, last = report.latency_s(1), report.latency_s(99)
+    assert first is not None
+    assert last is not None
+    assert LOOK_AHEAD_S < first <= last < latency_s
+    assert last - first < 0.065
+    assert (report.repeated, report.waits, report.stalls) == (0, 0, 0)
+    assert_exact(run.frames)
+
+
+@pytest.mark.parametrize("speed", [0.8, 0.95, 0.999])
+def test_a_source_that_falls_behind_is_waited_for_and_nothing_drifts(speed: float) -> None:
+    seconds = 20.0
+    run = Simulation(at_pace(seconds, speed))
+    report = run.session.report
+    missing_s = seconds / speed - seconds
+    assert missing_s - 0.1 < report.waited_s < missing_s + 0.6
+    latency = report.latency_s(99)
+    assert latency is not None
+    assert latency < 0.65 + 0.6, "it does not grow with the time"
+    fed, played = with_pauses(noise(seconds)), audio_of(run.frames)
+    assert np.array_equal(fed[fed != 0], played[played != 0]), "not a sample of speech is lost"
+    assert_exact(run.frames)
+
+
+def test_a_pause_grows_rather_than_that_a_word_is_torn() -> None:
+    run = Simulation(at_pace(20.0, 0.99))
+    assert run.session.report.waits
+    assert max(b - a for a, b in pairwise(run.times)) < 0.05, "the frames go on"
+
+
+@pytest.mark.parametrize("stands_s", [0.5, 2.0])
+def test_a_server_that_stands_still_is_waited_for_and_the_latency_comes_back(
+    stands_s: float,
+) -> None:
+    server = SimulatedServer()
+
+    async def act(session: LiveSession, frames: list[LiveFrame]) -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_later(5.0, setattr, server, "stands_still_until", 5.0 + stands_s)
+        await at_pace(40.0)(session, frames)
+
+    run = Simulation(act, server)
+    report = run.session.report
+    assert report.stalls == 1
+    assert 0.2 < report.stalled_s < 1.0 + 0.2
+    assert bool(report.repeated) == (stands_s > 1.0)
+    assert_exact(run.frames)
+    assert all(f.video is not None for f in run.frames[-100:])
+    assert run.times[-1] - 41.013 < 0.75, "the pauses were shortened"
+
+
+def test_an_interruption_takes_effect_at_once_and_says_what_was_heard() -> None:
+    told: list[tuple[int, int]] = []
+
+    async def act(session: LiveSession, frames: list[LiveFrame]) -> None:
+        for number in range(30):
+            await session.feed(noise(3.0, number))
+            await asyncio.sleep(0.05 + 0.037 * number)
+            told.append((len(frames), session.interrupt()))
+            await asyncio.sleep(0.01 * (number % 7))
+        await asyncio.sleep(1.0)
+        session.finish()
+
+    run = Simulation(act)
+    cuts = []
+    for number, (at, position) in enumerate(told):
+        cut = at + 1
+        cuts.append(cut)
+        block = noise(3.0, number)[:position]
+        played = audio_of(run.frames[:cut])
+        assert np.array_equal(played[len(played) - len(block) :], block), "to the sample"
+        assert not run.frames[cut].audio[: 0 if position else None].any() or number < len(told) - 1
+    assert run.session.report.interruptions == 30
+    assert not run.session.report.repeated
+    assert run.frames[-1].idle
+    assert_exact(run.frames, cuts)
+
+
+def test_ten_interruptions_a_second_harm_nothing() -> None:
+    async def act(session: LiveSession, _: list[LiveFrame]) -> None:
+        for number in range(100):
+            await session.feed(noise(2.0, number))
+            await asyncio.sleep(0.1)
+            session.interrupt()
+        await session.feed(noise(2.0))
+        session.finish()
+
+    run = Simulation(act)
+    assert np.array_equal(audio_of(run.frames)[-32000:], noise(2.0))
+    assert all(f.video is not None for f in run.frames[-50:])
+    assert max(b - a for a, b in pairwise(run.times)) < 0.2
+
+
+def test_the_loop_goes_on_and_the_mouth_opens_before_and_closes_after_the_audio() -> None:
+    async def act(session: LiveSession, _: list[LiveFrame]) -> None:
+        await asyncio.sleep(2.0)
+        await session.feed(noise(1.0))
+        session.flush()
+        await asyncio.sleep(3.0)
+        session.finish()
+
+    run = Simulation(act)
+    spoken = [f.index for f in run.frames if f.audio.any()]
+    moving = [f.index for f in run.frames if not f.idle]
+    assert moving == list(range(moving[0], moving[-1] + 1))
+    assert spoken[0] - moving[0] >= 2
+    assert moving[-1] - spoken[-1] >= 5
+    assert [f.loop_index for f in run.frames] == [f.index % 18 for f in run.frames]
+
+
+def test_frames_that_are_not_wanted_are_not_made() -> None:
+    async def act(session: LiveSession, _: list[LiveFrame]) -> None:
+        await session.feed(noise(1.0))
+        session.finish()
+
+    run = Simulation(act)
+    assert run.server.frames <= 25 + 2 + 5, "each frame once, two before it, and the first idle ones"
+
+
+@pytest.mark.parametrize(("error", "ends"), [(Rejected("no"), True), (Overloaded("full"), False)])
+def test_a_refusal_ends_the_session_and_overload_does_not(error: Exception, ends: bool) -> None:
+    server = SimulatedServer()
+
+    async def act(session: LiveSession, _: list[LiveFrame]) -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_later(2.0, setattr, server, "error", error)
+        loop.call_later(4.0, setattr, server, "error", None)
+        await session.feed(noise(20.0))
+        session.finish()
+
+    if ends:
+        with pytest.raises(Rejected):
+            Simulation(act, server)
+        return
+    run = Simulation(act, server)
+    assert 10 < run.session.report.repeated < 400
+    assert all(f.video is not None for f in run.frames[-5:])
+
+
+def test_a_server_that_is_lost_ends_the_session_after_the_timeout() -> None:
+    server = SimulatedServer()
+    frames: list[LiveFrame] = []
+
+    async def act(session: LiveSession, given: list[LiveFrame]) -> None:
+        asyncio.get_running_loop().call_later(2.0, setattr, server, "error", ServerLost("gone"))
+        await session.feed(noise(29.0))
+        while len(given) < 400:
+            await asyncio.sleep(0.1)
+            frames[:] = given
+
+    with pytest.raises(ServerLost, match="gone"):
+        Simulation(act, server, LiveOptions(reconnect_timeout_s=10.0))
+    assert 10 * 25 < len(frames) < 14 * 25
+
+
+async def share(server: SimulatedServer, sessions: int, seconds: float) -> list[list[int]]:
+    """Return how many frames each of several processes' sessions shows, by seconds."""
+
+    async def one(number: int) -> list[int]:
+        shown = [0] * round(seconds + 5)
+        await asyncio.sleep(0.37 * number % 1.0)
+        loop = asyncio.get_running_loop()
+        async with LiveSession(LivePool(server), AVATAR, JPEG, LiveOptions()) as session:
+            feeding = asyncio.create_task(paced(session, noise(seconds, number)))
+            feeding.add_done_callback(lambda _: session.finish())
+            async for frame in session:
+                shown[min(int(loop.time()), len(shown) - 1)] += frame.video is not None
+        return shown
+
+    return await asyncio.gather(*(one(number) for number in range(sessions)))
+
+
+@pytest.mark.parametrize("sessions", [1, 3, 8])
+def test_an_overloaded_server_is_shared_evenly(sessions: int) -> None:
+    server = SimulatedServer(frame_s=0.033, overhead=0.5)
+    shown = virtual_time.run(share(server, sessions, 90.0))
+    each = np.array([sum(seconds[20:85]) for seconds in shown]) / 65
+    alone = 1 / (0.033 * (1 + 0.5 / 32))
+    assert each.sum() >= 0.8 * min(alone, 25 * sessions)
+    assert each.min() >= 0.5 * each.mean()
+
+
+steps = st.lists(
+    st.sampled_from(["burst", "pace", "flush", "interrupt", "wait", "stall", "short"]),
+    min_size=3,
+    max_size=12,
+)
+
+
+@settings(max_examples=30, deadline=None)
+@given(steps, st.sampled_from([0.004, 0.015, 0.03]))
+def test_whatever_happens_each_frame_belongs_to_the_audio(todo: list[str], frame_s: float) -> None:
+    server, cuts, spans = SimulatedServer(frame_s), [], []
+
+    async def act(session: LiveSession, frames: list[LiveFrame]) -> None:
+        loop = asyncio.get_running_loop()
+        doing: dict[str, Callable[[int], object]] = {
+            "burst": lambda n: session.feed(noise(1.7, n)),
+            "short": lambda n: session.feed(noise(0.13, n)),
+            "pace": lambda n: paced(session, noise(0.9, n)),
+            "wait": lambda n: asyncio.sleep(0.31 * (n % 4)),
+        }
+        for number, step in enumerate(todo):
+            if step == "interrupt":
+                spans.append(session.interrupt())
+                cuts.append(len(frames) + 1)
+            elif step == "flush":
+                session.flush()
+            elif step == "stall":
+                server.stands_still_until = loop.time() + 0.4
+            else:
+                await doing[step](number)  # type: ignore[misc]
+        session.finish()
+
+    run = Simulation(act, server)
+    assert [f.index for f in run.frames] == list(range(len(run.frames)))
+    assert [f.loop_index for f in run.frames] == [f.index % 18 for f in run.frames]
+    assert_exact(run.frames, cuts)
+    kinds = [event.kind for event in run.events]
+    assert kinds.count("first_audio") == kinds.count("playback_finished") + kinds.count(
+        "interrupted"
+    )
