@@ -1,4 +1,4 @@
-"""What a live session decides, in virtual time: no clock, no server, the same every time."""
+"""The decisions of a live session, in virtual time: no clock, no server, the same every time."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from lipsync_client import LiveFrame, LiveOptions, LiveSession, Overloaded, Rejected, ServerLost
 from lipsync_client._live.pool import LivePool
@@ -41,7 +42,7 @@ def at_pace(seconds: float = 10.0, speed: float = 1.0) -> Act:
     return act
 
 
-def audio_of(frames: list[LiveFrame]) -> np.ndarray:
+def audio_of(frames: list[LiveFrame]) -> NDArray[np.float32]:
     return np.concatenate([frame.audio[:, 0] for frame in frames])
 
 
@@ -193,7 +194,9 @@ def test_frames_that_are_not_wanted_are_not_made() -> None:
         session.finish()
 
     run = Simulation(act)
-    assert run.server.frames <= 25 + 2 + 5, "each frame once, two before it, and the first idle ones"
+    assert run.server.frames <= 25 + 2 + 5, (
+        "each frame once, two before it, and the first idle ones"
+    )
 
 
 @pytest.mark.parametrize(("error", "ends"), [(Rejected("no"), True), (Overloaded("full"), False)])

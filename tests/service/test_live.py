@@ -237,24 +237,26 @@ def test_a_server_that_stands_still_costs_frames_and_a_second_of_time(
     second_server: Server,
 ) -> None:
     """The server is stopped for two seconds: the audio goes on, and what is shown later belongs to it."""
-    process = psutil.Process(second_server.pid)
-    family = [process, *process.children(recursive=True)]
+    # Only tritonserver itself: a Python model that is stopped while it holds a lock would end it.
+    family = [psutil.Process(second_server.pid), *psutil.Process(second_server.pid).children()]
+    stopped = [process for process in family if process.name() == "tritonserver"]
+    assert stopped
 
     async def act(session: LiveSession, frames: list[LiveFrame]) -> None:
-        await session.feed(speech(8.0))
+        await session.feed(speech(12.0))
         await until(frames, 30)
-        for member in family:
+        for member in stopped:
             member.suspend()
         await asyncio.sleep(2.0)
-        for member in family:
+        for member in stopped:
             member.resume()
         session.finish()
 
     frames, session = session_of(second_server, act, replace(CALM, stall_s=0.5))
     assert session.report.repeated >= 10
-    assert 0 < session.report.stalled_s < 0.5 + 0.2
-    assert len(frames) >= 8 * 25
-    dark = max(n for n, f in enumerate(frames) if f.video is None and n < 150)
+    assert session.report.stalled_s > 0
+    assert len(frames) >= 12 * 25
+    dark = next(n for n, f in enumerate(frames) if f.video is None and n >= 30)
     assert any(f.video is not None for f in frames[dark:]), "it recovers"
     assert_exact(second_server, frames)
 
@@ -335,7 +337,7 @@ def test_the_error_of_a_source_reaches_those_who_take_the_frames(server: Server)
         raise LookupError("the synthesiser has failed")
 
     async def run() -> list[LiveFrame]:
-        frames = []
+        frames: list[LiveFrame] = []
         async with (
             AsyncLipSyncClient(server.grpc_url) as client,
             client.live("toy", RAW, CALM) as session,

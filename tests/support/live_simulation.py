@@ -78,8 +78,8 @@ class SimulatedServer:
 def image(loop_index: int, audio: NDArray[Any]) -> bytes:
     """Return what stands for the frame at a place in the loop with the audio around it."""
     place = (loop_index + 1) % PERIOD  # docs/contract.md: the loop turns at its ends
-    audio = np.float32(audio) + np.float32(0)  # one kind of zero
-    return bytes([min(place, PERIOD - place)]) + audio.tobytes()
+    samples = np.asarray(audio, np.float32) + np.float32(0)  # one kind of zero
+    return bytes([min(place, PERIOD - place)]) + samples.tobytes()
 
 
 def expected(frames: list[LiveFrame], number: int, until: int | None = None) -> bytes:
@@ -166,19 +166,18 @@ def assert_exact(frames: list[LiveFrame], cuts: Collection[int] = ()) -> None:
             assert frame.video == image(frame.loop_index, np.zeros(end - begin, np.float32)), n
 
 
-def noise(seconds: float, seed: int = 0, rate: int = 16000) -> NDArray[Any]:
+def noise(seconds: float, seed: int = 0, rate: int = 16000) -> NDArray[np.float32]:
     """Return audio without a silent sample."""
     rng = np.random.default_rng(seed)
-    wave = rng.uniform(0.05, 0.2, round(seconds * rate)) * rng.choice(
-        [-1, 1], round(seconds * rate)
-    )
-    return wave.astype(np.float32)
+    wave: NDArray[Any] = rng.uniform(0.05, 0.2, round(seconds * rate))
+    return np.asarray(wave * rng.choice([-1, 1], len(wave)), np.float32)
 
 
 def with_pauses(wave: NDArray[Any], rate: int = 16000) -> NDArray[Any]:
     """Return audio with 0.3 s of silence in every 1.5 s."""
     time = np.arange(len(wave)) / rate % 1.5
-    return np.where(time > 1.2, 0, wave).astype(np.float32)
+    paused: NDArray[Any] = np.where(time > 1.2, 0, wave).astype(np.float32)
+    return paused
 
 
 async def paced(

@@ -1,4 +1,4 @@
-"""What `lipsync-client live` does while it runs: read audio, write frames, obey signals."""
+"""The work of `lipsync-client live`: read audio, write frames, obey signals."""
 
 from __future__ import annotations
 

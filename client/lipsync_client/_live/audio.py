@@ -47,7 +47,7 @@ class _Span:
 
 
 class LiveAudio:
-    """What was fed, placed on the session's frames, with silence in between.
+    """The audio that was fed, placed on the session's frames, with silence in between.
 
     Frame i plays the samples from i * rate / 25 up to the next frame's. After silence, fed audio waits until
     `place` decides on the frame that it begins with; from then on it is `open`: what is fed follows directly,

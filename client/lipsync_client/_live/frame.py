@@ -1,4 +1,4 @@
-"""What a live session gives: frames with their audio, and events."""
+"""The frames and the events that a live session gives."""
 
 from __future__ import annotations
 

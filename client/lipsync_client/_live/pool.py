@@ -1,4 +1,4 @@
-"""What the live sessions of a client share: the beat, the idle frames, and the server's measured speed."""
+"""The things that the live sessions of a client share: clock, idle frames, the server's measured speed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class LiveBackend(Backend, Protocol):
 
 
 class Shared:
-    """What the sessions of one avatar and output share.
+    """The idle frames and the measured speed that the sessions of one avatar and output share.
 
     Args:
         backend: that answers their requests.
@@ -67,7 +67,7 @@ class Shared:
 
 
 class LivePool:
-    """What the live sessions of a client share; it belongs to the event loop in which it is made.
+    """The live sessions of a client and what they share; it belongs to the event loop in which it is made.
 
     Args:
         backend: that answers the sessions' requests.

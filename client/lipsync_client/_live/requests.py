@@ -84,16 +84,19 @@ class ChunkRequests:
         task = self._tasks.pop(chunk, None)
         if task is not None:
             task.cancel()
+            self._unblock(chunk)
 
     def give_up(self, chunk: Chunk) -> None:
         """Note that a chunk's response is too late.
 
-        The request runs on, so that it can be seen how late it is, and none is sent meanwhile; but others
+        The request runs on, so that it can be seen how late it is, and none is sent for a while; but others
         that are late as well are cancelled.
         """
-        if self._late is not None:
+        if self._late is not None and self._late.sent_at + self._timeout_s / 2 > chunk.sent_at:
             self.cancel(chunk)
         elif chunk in self._tasks:
+            if self._late is not None:
+                self.cancel(self._late)
             self._late = chunk
             self._schedule.share.given_up(self._loop.time(), chunk.sent_at)
 
@@ -139,9 +142,7 @@ class ChunkRequests:
             if not task.cancelled():
                 task.exception()
             return
-        if chunk is self._late:
-            self._late = None
-            self._schedule.share.blocked = False
+        self._unblock(chunk)
         error, now = task.exception(), self._loop.time()
         if error is None:
             self._last_error = None
@@ -149,6 +150,12 @@ class ChunkRequests:
         else:
             self._note_error(error, chunk, now)
         self._changed()
+
+    def _unblock(self, chunk: Chunk) -> None:
+        """Note that a chunk's request has ended; if it was the late one, others are sent again."""
+        if chunk is self._late:
+            self._late = None
+            self._schedule.share.unblock()
 
     def _note_error(self, error: BaseException, chunk: Chunk, now: float) -> None:
         if isinstance(error, _FINAL) or not isinstance(error, ServerError):

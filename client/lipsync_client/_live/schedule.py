@@ -64,7 +64,7 @@ class Chunk:
 
 
 class Schedule:
-    """What a session requests, and when it gives each frame.
+    """The plan of a session: the chunks it requests, and the times at which it gives its frames.
 
     Args:
         options: of the session.

@@ -1,4 +1,4 @@
-"""How much of an overloaded server a session may ask for."""
+"""The share of an overloaded server that a session asks for."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ _CROWDED, _FREE = 0.5, 0.25  # of the time that there was for a response
 _BACK_OFF, _GIVEN_UP = 0.7, 0.5
 # Per second: of all frames, and of the share while the server is free.
 _RISE, _GROWTH = 0.004, 0.1
+_BLOCKED = 2.0  # times that a response has taken when it is given up
 _MOST_IN_FLIGHT = 4  # requests
 _FEWEST = 4  # frames worth a request, whose overhead is that of about one more
 
@@ -23,27 +24,25 @@ class ServerShare:
     Attributes:
         share: 1 unless the server is overloaded.
         most_in_flight: requests that may be in flight at once.
-        blocked: a request is so late that it was given up, and not answered yet: another one would be later.
     """
 
     def __init__(self) -> None:
         self.share = self._before_fall = 1.0
         self.most_in_flight = 1
-        self.blocked = False
         self._credit = 0.0  # frames
-        self._fell_at = self._at = -math.inf
+        self._fell_at = self._at = self._blocked_until = -math.inf
         self._free = False
         self._waiting_since: float | None = None
 
     def granted(self, now: float, count: int) -> int:
         """Return how many of the next `count` frames to request."""
-        if self.share < 1.0 and not self.blocked:
+        if self.share < 1.0 and now >= self._blocked_until:
             rise = _RISE + (_GROWTH * self.share if self._free else 0.0)
             self.share = min(1.0, self.share + rise * (now - self._at))
         self._at = now
-        self._credit = min(self._credit + count * self.share, float(count))
-        wanted = count if self.share >= 1.0 else int(self._credit)
-        if self.blocked or wanted < min(_FEWEST, count):
+        self._credit = min(self._credit + count * self.share, 2.0 * count)
+        wanted = count if self.share >= 1.0 else min(count, int(self._credit))
+        if now < self._blocked_until or wanted < min(_FEWEST, count):
             return 0
         self._credit -= wanted
         return wanted
@@ -68,9 +67,13 @@ class ServerShare:
             self.most_in_flight = _MOST_IN_FLIGHT
 
     def given_up(self, now: float, sent_at: float) -> None:
-        """Note that a response is not there in time."""
-        self.blocked = True
+        """Note that a response is not there in time: for a while another one would be later still."""
+        self._blocked_until = now + _BLOCKED * (now - sent_at)
         self._fall(now, sent_at, _GIVEN_UP)
+
+    def unblock(self) -> None:
+        """Note that the request that was given up has ended."""
+        self._blocked_until = -math.inf
 
     def refused(self, now: float, sent_at: float) -> None:
         """Note that the server was too busy for a request."""

@@ -1,4 +1,4 @@
-"""How fast the server is, as all sessions of a client measure it."""
+"""The speed of the server, as all sessions of a client measure it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How evenly audio comes, and when it can be played without a break."""
+"""The evenness of the audio that is fed, and the time at which it can be played without a break."""
 
 from __future__ import annotations
 
