@@ -116,6 +116,7 @@ class WebSession:
         async def feed() -> None:
             async for block in blocks:
                 await self._session.feed(block)
+            self._session.flush()
 
         upload = self._keep(feed())
         self._uploads.add(upload)
@@ -135,7 +136,7 @@ class WebSession:
             "id": self.id, "avatar": self.avatar, "ended": self.ended, "error": self.error,
             "viewers": len(self._viewers), "idle": self._idle, "frames": self._frames,
             "repeated": self._repeated, "fps": len(self._shown) / 2,
-            "latency_s": self._session.live.latency_s,
+            "latency_s": round(self._session.latency_s, 3),
         }  # fmt: skip
 
     async def close(self) -> None:
