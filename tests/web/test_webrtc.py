@@ -188,6 +188,7 @@ def test_trickled_candidates_are_taken_and_others_refused(web: str) -> None:
             )
             assert bad.status_code == 400
             assert "no ICE candidate" in bad.json()["detail"]
+            await watching.http.delete(watching.location)
 
     asyncio.run(run())
 
