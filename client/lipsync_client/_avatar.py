@@ -8,6 +8,7 @@ from typing import Any
 
 from . import protocol
 from ._errors import Incompatible, UnknownAvatar
+from ._transports.request import Output
 
 API = "1"
 # The values that this client's arithmetic is made for.
@@ -19,6 +20,10 @@ _EXPECTED = {
     "mel_fft": str(2 * protocol.HALF_FFT),
     "mel_window": str(protocol.WINDOW),
 }
+
+_MAX_CHUNK_BYTES = (
+    128 * 2**20
+)  # several chunks are in flight, and each passes through several processes
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,16 @@ class Avatar:
     height: int
     frames: int
     max_frames: int
+
+    def chunk_size(self, output: Output) -> int:
+        """Return the number of frames in a request, if the caller chooses none.
+
+        It is the server's limit, but for raw frames at most 128 MiB and at least one frame.
+        """
+        size = raw_frame_bytes(output, self.width, self.height)
+        return (
+            self.max_frames if size == 0 else max(1, min(self.max_frames, _MAX_CHUNK_BYTES // size))
+        )
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Avatar:
@@ -66,6 +81,15 @@ class Avatar:
             frames=int(parameters["avatar_frames"]),
             max_frames=int(parameters["max_frames"]),
         )
+
+
+def raw_frame_bytes(output: Output, width: int, height: int) -> int:
+    """Return the size of one frame of a raw output, in bytes; 0 for an encoded output."""
+    return (
+        width * height * 3 // {"FRAMES": 1, "I420": 2}[output]
+        if output in ("FRAMES", "I420")
+        else 0
+    )
 
 
 def is_avatar(config: Mapping[str, Any]) -> bool:

@@ -30,7 +30,7 @@ class RenderOptions:
 
     Attributes:
         output: "FRAMES" (BGR), "I420", "JPEG" or "H264"; None for H264, or for what an output file needs.
-        chunk: frames per request; None for the most that the server allows.
+        chunk: frames per request; None for the most that the server allows, of raw frames at most 128 MiB.
         in_flight: requests in flight at once, which bounds the memory; None for 3, and 2 more for each
             further server.
         loop_offset: place in the avatar's loop to begin at, in frames.
@@ -103,7 +103,7 @@ async def render(
     Raises:
         LipSyncError: the clip cannot be read, or a request failed; the other requests are cancelled.
     """
-    size = avatar.max_frames if options.chunk is None else options.chunk
+    size = options.chunk or avatar.chunk_size(options.requested_output)
     if size > avatar.max_frames:
         raise InputError(
             f"a chunk must be 1 to {avatar.max_frames} frames, the server's limit; got {size}"

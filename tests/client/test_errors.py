@@ -45,6 +45,8 @@ URL = "grpc://triton.example:8001"
         ("499", "timed out", ServerTimeout),
         ("StatusCode.UNAVAILABLE", "Exceeds maximum queue size", Overloaded),
         ("500", "Exceeds maximum queue size", Overloaded),
+        ("StatusCode.UNAVAILABLE", "Request timeout expired", ServerTimeout),
+        ("500", "Request timeout expired", ServerTimeout),
         ("StatusCode.UNAVAILABLE", "too many streams", Overloaded),
         ("StatusCode.UNAVAILABLE", "Received http2 header with status: 503", Overloaded),
         ("StatusCode.UNAVAILABLE", "Received http2 header with status: 429", Overloaded),

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import io
 import shutil
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import av
 import cv2
+import lipsync_encode
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from lipsync_client._avatar import Avatar
+from lipsync_client._transports.request import Output
 from lipsync_embedded import Server
 from lipsync_preprocessing.avatar import add_avatar
 from support.decoded_frames import assert_same_frames, i420, nal_types, psnr
@@ -133,3 +137,16 @@ def test_a_single_frame_of_odd_size(
     for decoded, image, frame in zip(video, planar, raw, strict=True):
         assert np.array_equal(decoded, i420(frame))
         assert np.array_equal(image, i420(frame))
+
+
+def test_raw_frames_of_a_response_are_bounded_in_bytes() -> None:
+    """32 frames of 4K are 759 MiB as BGR, and several times that in the server's buffers."""
+    lipsync_encode.check_raw_size("FRAMES", 21, (2160, 3840, 3))
+    lipsync_encode.check_raw_size("FRAMES", 32, (1080, 1920, 3))
+    with pytest.raises(lipsync_encode.OptionError, match="at most 21 frames at once"):
+        lipsync_encode.check_raw_size("FRAMES", 22, (2160, 3840, 3))
+    avatar = Avatar("wide", width=3840, height=2160, frames=10, max_frames=32)
+    sizes = {output: avatar.chunk_size(output) for output in get_args(Output)}
+    assert sizes == {"FRAMES": 5, "I420": 10, "JPEG": 32, "H264": 32}
+    assert replace(avatar, width=1280, height=720).chunk_size("FRAMES") == 32
+    assert replace(avatar, width=20_000, height=20_000).chunk_size("FRAMES") == 1

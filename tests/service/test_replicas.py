@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import shutil
 from collections.abc import Callable
 from functools import partial
@@ -171,9 +172,9 @@ def test_a_full_server_is_asked_again(server: Server, toy_repository: Path, tmp_
     shutil.copytree(toy_repository, tmp_path / "models", symlinks=True)
     config = tmp_path / "models/toy_generator/config.pbtxt"
     text = config.read_text()
-    assert "dynamic_batching {" in text
-    limit = "dynamic_batching { default_queue_policy { max_queue_size: 1 }"
-    config.write_text(text.replace("dynamic_batching {", limit))
+    limit = re.compile(r"max_queue_size: \d+")
+    assert len(limit.findall(text)) == 1
+    config.write_text(limit.sub("max_queue_size: 1", text))
     with Server(tmp_path / "models", models=["toy"]) as own:
         options = RenderOptions(output="JPEG", chunk=8, in_flight=12)
         assert render(own.grpc_url, clip, options) == expected

@@ -75,9 +75,14 @@ _TABLE = (
         "{url}: {reason}; `lipsync-client avatars` lists those it has",
         phrases=("unknown model", "is not ready", "is not found"),
     ),
-    _Row(Unreachable, _UNREACHABLE, statuses=("UNAVAILABLE", "CANCELLED", "502")),
     # tritonclient's blocking HTTP client reports its own timeout as 499.
-    _Row(ServerTimeout, _LATE, statuses=("DEADLINE_EXCEEDED", "504", "408", "499")),
+    _Row(
+        ServerTimeout,
+        _LATE,
+        phrases=("request timeout expired",),
+        statuses=("DEADLINE_EXCEEDED", "504", "408", "499"),
+    ),
+    _Row(Unreachable, _UNREACHABLE, statuses=("UNAVAILABLE", "CANCELLED", "502")),
     _Row(Overloaded, _FULL, statuses=("RESOURCE_EXHAUSTED",)),
     _Row(Rejected, "{reason}", statuses=("INVALID_ARGUMENT", "400", "413")),
     _Row(

@@ -14,7 +14,7 @@ from .._process import check_grpc
 from .addresses import Address
 from .request import Credentials, JsonObject, Request, StreamResponse, Tensor
 from .streaming import StreamCall
-from .transport import BaseTransport
+from .transport import BaseTransport, queue_timeout_us
 
 _INT32_MAX = 2**31 - 1
 # Channel arguments replace tritonclient's own, so the size limits stand here too.
@@ -53,6 +53,7 @@ class GrpcTransport(BaseTransport):
             **self._arguments(request),
             outputs=[triton.InferRequestedOutput(request.output)],
             headers=self.headers_for(request),
+            timeout=queue_timeout_us(timeout_s),
         )
         return self._tensor(await self.call(call, timeout_s), request, request.output)
 

@@ -16,7 +16,7 @@ from .._errors import Rejected, ServerError, UnknownAvatar
 from .addresses import Address
 from .errors import PORTS
 from .request import Credentials, JsonObject, Request, Tensor
-from .transport import BaseTransport
+from .transport import BaseTransport, queue_timeout_us
 
 _CONNECTIONS = 64
 _CONNECT_TIMEOUT_S = 5.0
@@ -60,6 +60,7 @@ class HttpTransport(BaseTransport):
             outputs=[triton.InferRequestedOutput(request.output)],
             request_id=self.request_id(request),
             parameters=dict(request.parameters) or None,
+            timeout=queue_timeout_us(timeout_s),
         )
         headers = {**self.headers_for(request), _HEADER_LENGTH: str(header_length)}
         path = f"/v2/models/{quote(request.model)}/infer"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable
 from typing import TypeVar
 
@@ -72,3 +73,11 @@ class BaseTransport:
     def missing(self, request: Request, output: str) -> ServerError:
         """Return the error for a response without one of its outputs."""
         return ServerError(f"{self.url}: {request.model} responded without {output}")
+
+
+def queue_timeout_us(timeout_s: float) -> int:
+    """Return Triton's request parameter `timeout`: the longest wait in a model's queue, microseconds.
+
+    The server drops a request that has waited for longer: its caller no longer waits for the response.
+    """
+    return math.ceil(timeout_s * 1e6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FPS = 25
+MAX_RAW_BYTES = 512 * 2**20  # of a response; each passes through several buffers of the server
 PRESETS = (
     "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow",
 )  # fmt: skip
@@ -69,6 +71,21 @@ def _integer(parameters: dict[str, Any], name: str, default: int, low: int, high
             f"parameter {name} must be an integer from {low} to {high}, got {value!r}"
         )
     return number
+
+
+def check_raw_size(name: str, count: int, shape: tuple[int, ...]) -> None:
+    """Check that `count` raw frames of a shape are not too much for one response.
+
+    Raises:
+        OptionError: they are more than MAX_RAW_BYTES.
+    """
+    size = math.prod(shape)
+    if count * size > MAX_RAW_BYTES:
+        raise OptionError(
+            f"{name}: expected at most {MAX_RAW_BYTES >> 20} MiB of raw frames in one response, but {count}"
+            f" frames are {count * size >> 20} MiB; ask for at most {MAX_RAW_BYTES // size} frames at once,"
+            " or for JPEG or H264"
+        )
 
 
 def jpeg(frame: NDArray[np.uint8], quality: int) -> bytes:

@@ -31,7 +31,10 @@ class TritonPythonModel:
         self._avatar.preload()
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        return [self._respond(request) for request in requests]
+        return [
+            cancelled() if request.is_cancelled() else self._respond(request)
+            for request in requests
+        ]
 
     def _respond(self, request: Any) -> Any:
         began, self._pasting = time.perf_counter(), 0.0
@@ -87,6 +90,7 @@ class TritonPythonModel:
             ("I420", avatar.i420_shape, avatar.compose_i420),
         ):
             if name in wanted:
+                encode.check_raw_size(name, len(work), shape)
                 images = np.empty((len(work), *shape), np.uint8)
                 for image, item in zip(images, work, strict=True):
                     self._compose(compose, item, image)
@@ -133,3 +137,9 @@ def _bytes_tensor(name: str, units: list[bytes]) -> Any:
     column = np.empty((len(units), 1), object)
     column[:, 0] = units
     return pb_utils.Tensor(name, column)
+
+
+def cancelled() -> Any:
+    """Return the response to a request whose caller has gone: nobody needs its outputs."""
+    error = pb_utils.TritonError("the request was cancelled", pb_utils.TritonError.CANCELLED)
+    return pb_utils.InferenceResponse(error=error)

@@ -26,7 +26,10 @@ class TritonPythonModel:
         self._windows(silence, 0, dsp.lay_out(silence.size, max_frames=silence.size))
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        return [self._respond(request) for request in requests]
+        return [
+            cancelled() if request.is_cancelled() else self._respond(request)
+            for request in requests
+        ]
 
     def _respond(self, request: Any) -> Any:
         began = time.perf_counter()
@@ -72,3 +75,9 @@ class TritonPythonModel:
 def _scalar(request: Any, name: str) -> int | None:
     tensor = pb_utils.get_input_tensor_by_name(request, name)
     return None if tensor is None else int(tensor.as_numpy()[0])
+
+
+def cancelled() -> Any:
+    """Return the response to a request whose caller has gone: nobody needs its outputs."""
+    error = pb_utils.TritonError("the request was cancelled", pb_utils.TritonError.CANCELLED)
+    return pb_utils.InferenceResponse(error=error)

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-OUTPUTS = ("FRAMES", "I420", "JPEG", "H264")
+RAW_OUTPUTS = ("FRAMES", "I420")
+OUTPUTS = (*RAW_OUTPUTS, "JPEG", "H264")
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _HOP, _COLUMNS, _COLUMNS_A_SECOND, _FPS = 200, 16, 80, 25  # of the mel model: tests hold them to it

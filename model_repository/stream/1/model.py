@@ -108,7 +108,9 @@ class TritonPythonModel:
             return pb_utils.get_output_tensor_by_name(response, output)
 
         pending: deque[tuple[int, asyncio.Task[Any]]] = deque()
-        pieces = core.slices(audio.size, self._numbers["first_chunk"], self._numbers["chunk"])
+        first, chunk = self._numbers["first_chunk"], self._numbers["chunk"]
+        # Raw frames take megabytes each, and several chunks are in flight.
+        pieces = core.slices(audio.size, first, first if output in core.RAW_OUTPUTS else chunk)
         try:
             while True:
                 while len(pending) < self._numbers["in_flight"] and not sender.is_cancelled():

@@ -1,0 +1,104 @@
+"""Requests whose callers have gone: the stages that come to them later do not compute them."""
+
+from __future__ import annotations
+
+import queue
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+
+import pytest
+import tritonclient.grpc
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype
+
+from lipsync_embedded import Server
+from support.triton_calls import Triton, slice_request, speech
+
+FRAMES = 32
+REQUESTS = 12
+Outcome = InferenceServerException | None
+
+
+class Burst:
+    """Requests that are sent at once over gRPC.
+
+    Attributes:
+        calls: in the order of sending.
+        outcomes: the error of each request, or None, in the order of the responses.
+    """
+
+    def __init__(
+        self, client: tritonclient.grpc.InferenceServerClient, timeouts_us: list[int]
+    ) -> None:
+        tensors = Triton.tensors(**slice_request(speech(3.0), 8, FRAMES))
+        inputs = []
+        for name, array in tensors.items():
+            tensor = tritonclient.grpc.InferInput(
+                name, array.shape, np_to_triton_dtype(array.dtype)
+            )
+            inputs.append(tensor.set_data_from_numpy(array))
+        outputs = [tritonclient.grpc.InferRequestedOutput("JPEG")]
+        self.outcomes: queue.Queue[Outcome] = queue.Queue()
+        self.calls = [
+            client.async_infer(
+                "toy",
+                inputs,
+                lambda result, error: self.outcomes.put(error),  # noqa: ARG005
+                outputs=outputs,
+                timeout=timeout or None,
+            )
+            for timeout in timeouts_us
+        ]
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[tritonclient.grpc.InferenceServerClient]:
+    with tritonclient.grpc.InferenceServerClient(server.grpc_url.split("//")[1]) as connected:
+        yield connected
+
+
+def at_rest(count: Callable[[], float]) -> float:
+    """Return a count of the server once it grows no more."""
+    seen = -1.0
+    while (now := count()) != seen:
+        seen = now
+        time.sleep(2.0)
+    return now
+
+
+def composed(server: Server) -> float:
+    """Return the number of frames that the avatar's compositor has made."""
+    with urllib.request.urlopen(server.metrics_url, timeout=10) as page:
+        name = 'lipsync_frames_total{avatar="toy",output="JPEG"} '
+        lines = page.read().decode().splitlines()
+    return sum(float(line.removeprefix(name)) for line in lines if line.startswith(name))
+
+
+def test_cancelled_requests_are_not_composed(
+    server: Server, client: tritonclient.grpc.InferenceServerClient
+) -> None:
+    before = at_rest(lambda: composed(server))
+    burst = Burst(client, [0] * REQUESTS)
+    assert burst.outcomes.get(timeout=120) is None
+    for call in burst.calls:
+        call.cancel()
+    outcomes = [burst.outcomes.get(timeout=120) for _ in range(REQUESTS - 1)]
+    assert any(outcomes), "the requests were too quick to be cancelled"
+    assert at_rest(lambda: composed(server)) - before < REQUESTS * FRAMES
+
+
+def test_a_request_waits_in_a_queue_no_longer_than_its_timeout(
+    client: tritonclient.grpc.InferenceServerClient,
+) -> None:
+
+    def generated() -> float:
+        stats = client.get_inference_statistics("toy_generator").model_stats[0]
+        return float(stats.inference_stats.success.count)
+
+    before = at_rest(generated)
+    burst = Burst(client, [0] * 4 + [1] * REQUESTS)
+    outcomes = [burst.outcomes.get(timeout=120) for _ in burst.calls]
+    refused = [error for error in outcomes if error is not None]
+    assert len(refused) > REQUESTS // 2
+    assert all("Request timeout expired" in str(error) for error in refused)
+    assert at_rest(generated) - before == len(burst.calls) - len(refused)
