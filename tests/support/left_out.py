@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -11,17 +12,28 @@ import pytest
 from .programs import NEEDS, packages
 
 HARDWARE = "hardware: "  # begins a reason that no installation can remove
-NEEDS_TORCH = "test_checkpoint_export.py"
+# Tests that are not collected without a package: torch is large, and few need it; Pipecat has no version for
+# Python 3.10.
+_NEEDS_PACKAGE = {
+    "test_checkpoint_export.py": ("torch", "make test-export"),
+    "test_pipecat.py": ("pipecat", "Python 3.11 or later"),
+    "test_pipecat_webrtc.py": ("pipecat", "Python 3.11 or later"),
+}
 _reasons: list[str] = []
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
-    """Leave out the tests of checkpoints where torch is not installed: it is large, and few need it."""
-    return True if collection_path.name == NEEDS_TORCH and not _has_torch() else None
+    """Leave out the tests of a package that is not installed."""
+    return True if collection_path.name in _without_package() else None
 
 
-def _has_torch() -> bool:
-    return importlib.util.find_spec("torch") is not None
+@cache
+def _without_package() -> dict[str, tuple[str, str]]:
+    return {
+        file: (package, advice)
+        for file, (package, advice) in _NEEDS_PACKAGE.items()
+        if importlib.util.find_spec(package) is None
+    }
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
@@ -44,11 +56,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     lines = left_out(_reasons)
-    if (
-        terminalreporter.config.args_source is pytest.Config.ArgsSource.TESTPATHS
-        and not _has_torch()
-    ):
-        lines.append(f"tests left out: {NEEDS_TORCH}, which needs torch (make test-export)")
+    if terminalreporter.config.args_source is pytest.Config.ArgsSource.TESTPATHS:
+        for file, (package, advice) in _without_package().items():
+            lines.append(f"tests left out: {file}, which needs {package} ({advice})")
     for line in lines:
         terminalreporter.write_line(line, yellow=True)
     if _fails_ci():
