@@ -14,7 +14,7 @@ setup: $(READY)
 $(READY): pyproject.toml scripts/setup
 	scripts/setup "$(PYTHON)" "$(VENV)"
 
-## make demo      draw the demo avatar, start Triton, render examples/speech.wav to out/demo.mp4
+## make demo      start Triton, and render examples/speech.wav to out/demo.mp4
 demo: $(READY)
 	scripts/demo "$(BIN)"
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 
 from lipsync_embedded import Server
+from lipsync_preprocessing.bundle import find_repository
 
 ROOT = Path(__file__).resolve().parents[1]
 HERE = Path(__file__).resolve().parent
@@ -22,17 +23,19 @@ DEFAULTS = ["GrpcClips", "HttpClips", "StreamClips", "--max-failure-ratio", "0",
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
-@click.option("--repository", type=Path, default=ROOT / "model_repository", show_default=False)
+@click.option("--repository", type=Path, help="Model repository.  [default: this checkout's]")
 @click.option("--seconds", type=click.IntRange(min=1), default=60)
 @click.option("--users", type=click.IntRange(min=1), default=3)
 @click.option("--out", type=Path, default=ROOT / "out", help="Folder for the report.")
 @click.argument("locust", nargs=-1, type=click.UNPROCESSED)
-def main(repository: Path, seconds: int, users: int, out: Path, locust: tuple[str, ...]) -> None:
+def main(
+    repository: Path | None, seconds: int, users: int, out: Path, locust: tuple[str, ...]
+) -> None:
     """Run Locust against an embedded server, and end with its exit code."""
     out.mkdir(parents=True, exist_ok=True)
     report = out / "loadtest.html"
     click.echo("starting the server ...", err=True)
-    with Server(repository) as server:
+    with Server(find_repository(repository, click.echo)) as server:
         command = [
             sys.executable, "-m", "locust", "--headless", "--only-summary",
             "--locustfile", str(HERE / "locustfile.py"),

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from lipsync_benchmarks import random_weights
 from lipsync_embedded import Server
 from lipsync_preprocessing import networks
 from lipsync_preprocessing.avatar import add_avatar
+from lipsync_preprocessing.bundle import make_repository
 from lipsync_preprocessing.graphs.networks import prepare_audio_encoder
 from support.oracle import Oracle
 from support.servers import ServerPool
@@ -23,7 +22,7 @@ from support.toy_avatars import ROOT, TOY_WIDTH, ToyAvatar, write_dataset
 
 pytest_plugins = ["support.left_out"]
 # Files that are built in the model repository, and not copied from it.
-BUILT = shutil.ignore_patterns("*.onnx", "*.npz", "built-from", "__pycache__")
+BUILT = shutil.ignore_patterns("*.onnx", "*.npz", ".built-from", "__pycache__")
 
 
 def pytest_configure() -> None:
@@ -128,11 +127,9 @@ def toy_server(servers: ServerPool, toy_repository: Path) -> Server:
 
 @pytest.fixture(scope="session")
 def demo_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The project's model repository with the demo avatar, built as `make demo` builds it."""
+    """A new model repository, made of what the package brings: it has the demo avatar."""
     repository = tmp_path_factory.mktemp("demo") / "models"
-    shutil.copytree(ROOT / "model_repository", repository, ignore=BUILT)
-    build = [sys.executable, str(ROOT / "examples/demo/build.py"), "--repository", str(repository)]
-    subprocess.run(build, check=True, timeout=280)
+    assert make_repository(repository, print)
     return repository
 
 

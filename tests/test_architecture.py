@@ -85,8 +85,10 @@ def test_packages_import_what_the_table_allows() -> None:
 
 
 def test_the_library_of_the_client_starts_no_server() -> None:
-    users = [m for m in modules() if "lipsync_embedded" in map(top, imported(m))]
+    others = {"lipsync_embedded", "lipsync_preprocessing"}
+    users = [m for m in modules() if others & set(map(top, imported(m))) - {top(m)}]
     assert [m for m in users if m.startswith("lipsync_client.") and "._cli." not in m] == []
+    assert [m for m in users if m.startswith("lipsync_embedded.")] == ["lipsync_embedded.cli"]
 
 
 def test_no_imports_go_in_a_circle() -> None:

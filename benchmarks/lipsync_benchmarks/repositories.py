@@ -47,7 +47,7 @@ def build_repository(
     if stamp.exists() and stamp.read_text() == digest.hexdigest():
         return
     shutil.rmtree(target, ignore_errors=True)
-    built = shutil.ignore_patterns("*.onnx", "*.npz", "__pycache__", "configs", "built-from")
+    built = shutil.ignore_patterns("*.onnx", "*.npz", "__pycache__", "configs", ".built-from")
     shutil.copytree(source, target, ignore=built)
     fill_template(target, avatar, dataset, generator, encoder)
     write_profiles(target, avatar)

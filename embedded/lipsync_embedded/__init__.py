@@ -2,6 +2,6 @@
 
 from ._errors import EmbeddedServerError, ServerStartError
 from ._server import Server
-from ._wheel import WheelError
+from ._wheel import WheelError, find_wheel
 
-__all__ = ["EmbeddedServerError", "Server", "ServerStartError", "WheelError"]
+__all__ = ["EmbeddedServerError", "Server", "ServerStartError", "WheelError", "find_wheel"]

@@ -13,9 +13,7 @@ from ._engines import engines_line, idle_gpu_advice
 from ._errors import EmbeddedServerError
 from ._host import address_of, is_loopback
 from ._server import Server
-from ._wheel import WheelError
-
-DEFAULT_REPOSITORY = Path("model_repository")
+from ._wheel import WheelError, find_wheel
 
 
 class _Stopped(Exception):
@@ -27,9 +25,10 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.version_option(package_name="lipsync-triton")
 @click.option(
-    "--repository", type=click.Path(path_type=Path, exists=True, file_okay=False),
-    default=DEFAULT_REPOSITORY, envvar="LIPSYNC_REPOSITORY", help="Triton model repository.",
+    "--repository", type=click.Path(path_type=Path, file_okay=False), envvar="LIPSYNC_REPOSITORY",
+    help="Triton model repository; it is made if it is missing.  [default: one in your data folder]",
 )  # fmt: skip
 @click.option(
     "--model",
@@ -67,7 +66,7 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
 )
 @click.argument("extra", nargs=-1, type=click.UNPROCESSED)
 def main(
-    repository: Path,
+    repository: Path | None,
     models: tuple[str, ...],
     host: str,
     insecure: bool,
@@ -85,6 +84,9 @@ def main(
 
     Arguments after -- go to tritonserver as they are.
     """
+    from lipsync_preprocessing.bundle import find_repository
+    from lipsync_preprocessing.errors import AvatarError
+
     try:
         if not is_loopback(address_of(host)) and not insecure:
             raise click.UsageError(
@@ -93,31 +95,31 @@ def main(
             )
     except EmbeddedServerError as e:
         raise click.UsageError(str(e)) from None
-    server = Server(
-        repository,
-        models=models or None,
-        host=host,
-        http_port=http_port,
-        grpc_port=grpc_port,
-        metrics_port=metrics_port,
-        profile=profile,
-        model_control=model_control,
-        admin_key=admin_key_file.read_text().strip() if admin_key_file else None,
-        startup_timeout_s=startup_timeout,
-        log_file=log_file,
-        extra_args=extra,
-    )
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, _stop)
     try:
-        with server:
+        find_wheel()
+        with Server(
+            find_repository(repository, _say),
+            models=models or None,
+            host=host,
+            http_port=http_port,
+            grpc_port=grpc_port,
+            metrics_port=metrics_port,
+            profile=profile,
+            model_control=model_control,
+            admin_key=admin_key_file.read_text().strip() if admin_key_file else None,
+            startup_timeout_s=startup_timeout,
+            log_file=log_file,
+            extra_args=extra,
+        ) as server:
             click.echo(f"ready: {server.grpc_url}  {server.http_url}  metrics {server.metrics_url}")
             if model_control and admin_key_file is None:
                 click.echo(f"admin key: {server.admin_key}", err=True)
             engines = server.engines()
             click.echo(f"engines: {engines_line(engines)}", err=True)
             if profile is None and (advice := idle_gpu_advice(engines)):
-                click.echo(f"lipsync-server: {advice}", err=True)
+                _say(advice)
             code = server.wait()
             click.echo(
                 f"tritonserver ended by itself with exit code {code}:\n{server.log_tail()}",
@@ -126,6 +128,10 @@ def main(
             sys.exit(1)
     except _Stopped:
         click.echo("stopped", err=True)
-    except (EmbeddedServerError, WheelError) as e:
-        click.echo(f"lipsync-server: {e}", err=True)
+    except (AvatarError, EmbeddedServerError, WheelError) as e:
+        _say(str(e))
         sys.exit(1)
+
+
+def _say(line: str) -> None:
+    click.echo(f"lipsync-server: {line}", err=True)

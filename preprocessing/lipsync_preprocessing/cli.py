@@ -17,6 +17,7 @@ from lipsync_preprocessing.commands.update import update
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.version_option(package_name="lipsync-triton")
 def main() -> None:
     """Add trained avatars to a Triton model repository, and look after them."""
 

@@ -106,7 +106,7 @@ def repository(tmp_path: Path) -> Path:
 
 def copy_repository(target: Path) -> Path:
     """Copy what an avatar is made from, without what is built."""
-    ignore = shutil.ignore_patterns("*.onnx", "*.npz", "built-from", "__pycache__")
+    ignore = shutil.ignore_patterns("*.onnx", "*.npz", ".built-from", "__pycache__")
     for name in (
         "mel",
         "audio_encoder",

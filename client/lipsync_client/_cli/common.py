@@ -34,8 +34,11 @@ def _complete_avatar(
     context: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[str]:
     """Return the names of the avatars in the model repository."""
+    from lipsync_preprocessing.bundle import default_repository
+
     named = context.params.get("repository") or os.environ.get("LIPSYNC_REPOSITORY")
-    configs = Path(named or "model_repository").glob(f"{escape(incomplete)}*/config.pbtxt")
+    repository = Path(named) if named else default_repository()
+    configs = repository.glob(f"{escape(incomplete)}*/config.pbtxt")
     return sorted(c.parent.name for c in configs if '"lipsync_api"' in c.read_text())
 
 
@@ -47,7 +50,8 @@ json_option = click.option(
 )
 repository_option = click.option(
     "--repository", type=click.Path(path_type=Path, file_okay=False), envvar="LIPSYNC_REPOSITORY",
-    default=Path("model_repository"), help="Model repository of the embedded server.",
+    help="Model repository of the embedded server; it is made if it is missing."
+    "  [default: one in your data folder]",
 )  # fmt: skip
 
 
@@ -145,29 +149,34 @@ def failures() -> Iterator[None]:
 
 @contextmanager
 def server(
-    connection: Connection, repository: Path, avatar: str | None = None
+    connection: Connection, repository: Path | None, avatar: str | None = None
 ) -> Iterator[Connection]:
-    """Yield the connection to use; without a URL, to an embedded server that runs during the block."""
+    """Yield the connection to use; without a URL, to an embedded server that runs during the block.
+
+    Args:
+        connection: of the options.
+        repository: the embedded server's; None for the user's own.
+        avatar: load this avatar alone.
+    """
     if connection.url is not None:
         yield connection
         return
     try:
-        from lipsync_embedded import EmbeddedServerError, Server, WheelError
-    except ImportError as e:
-        raise LipSyncError(
-            "no --url was given, and the embedded server is not installed:"
-            " pip install 'lipsync-triton[embedded]'"
-        ) from e
-    if not repository.is_dir():
-        raise LipSyncError(
-            f"no --url was given, and the embedded server's model repository {repository} does not"
-            " exist: name it with --repository"
+        from lipsync_embedded import EmbeddedServerError, Server, WheelError, find_wheel
+        from lipsync_preprocessing.bundle import find_repository
+        from lipsync_preprocessing.errors import AvatarError
+
+        find_wheel()
+        root = find_repository(
+            repository, lambda line: click.echo(f"lipsync-client: {line}", err=True)
         )
-    if avatar is not None and not (repository / avatar / "config.pbtxt").is_file():
-        raise LipSyncError(f"there is no avatar {avatar!r} in {repository}")
+    except (AvatarError, WheelError) as e:
+        raise LipSyncError(f"no --url was given: {e}") from e
+    if avatar is not None and not (root / avatar / "config.pbtxt").is_file():
+        raise LipSyncError(f"there is no avatar {avatar!r} in {root}")
     click.echo("starting the embedded Triton server ...", err=True)
     try:
-        with Server(repository, models=None if avatar is None else [avatar]) as server:
+        with Server(root, models=None if avatar is None else [avatar]) as server:
             yield Connection(server.grpc_url, None, None, insecure=False)
     except (EmbeddedServerError, WheelError) as e:
         raise LipSyncError(str(e)) from e

@@ -71,7 +71,7 @@ def live(
     container: str | None,
     avatar: str,
     connection: Connection,
-    repository: Path,
+    repository: Path | None,
     force: bool,
     as_json: bool,
     rate: int,

@@ -52,7 +52,7 @@ main.add_command(live)
 @url_option
 @repository_option
 @json_option
-def avatars(connection: Connection, repository: Path, as_json: bool) -> None:
+def avatars(connection: Connection, repository: Path | None, as_json: bool) -> None:
     """List the server's avatars."""
     with failures(), server(connection, repository) as target:
         found = run(target, lambda client: client.avatars())
@@ -70,7 +70,7 @@ def avatars(connection: Connection, repository: Path, as_json: bool) -> None:
 @url_option
 @repository_option
 @json_option
-def health(connection: Connection, repository: Path, as_json: bool) -> None:
+def health(connection: Connection, repository: Path | None, as_json: bool) -> None:
     """Show whether each model is ready.
 
     The exit code is 1 if one is not.
@@ -89,7 +89,7 @@ def health(connection: Connection, repository: Path, as_json: bool) -> None:
 @url_option
 @repository_option
 @json_option
-def info(connection: Connection, repository: Path, as_json: bool) -> None:
+def info(connection: Connection, repository: Path | None, as_json: bool) -> None:
     """Show the server's version and its extensions."""
     with failures(), server(connection, repository) as target:
         metadata = run(target, lambda client: client.info())

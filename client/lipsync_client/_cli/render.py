@@ -149,7 +149,7 @@ def render(
     image_format: FormatName | None,
     avatar: str,
     connection: Connection,
-    repository: Path,
+    repository: Path | None,
     force: bool,
     as_json: bool,
     chunk: int | None,

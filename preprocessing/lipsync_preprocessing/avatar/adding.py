@@ -75,7 +75,7 @@ def add_avatar(
     check_room(store.root, materials)
     with store.changing() as scratch:
         _check_free(store, name)  # again, now that no other command can take the name
-        encoder = _encoder_for(store, materials.encoder, scratch)
+        encoder = audio_encoder_for(store, materials.encoder, scratch)
         generator, compositor = scratch / (name + GENERATOR), scratch / (name + COMPOSITOR)
         for directory in (generator, compositor):
             (directory / "1").mkdir(parents=True)
@@ -130,7 +130,7 @@ def fill_template(
     with store.changing() as scratch:
         write_data(materials, scratch / PACK, scratch / "generator.onnx", scratch, report)
         onnx.save(materials.encoder.model, str(scratch / "encoder.onnx"))
-        onnx.save(audio_window_model(), str(scratch / "window.onnx"))
+        save_audio_window(scratch / "window.onnx")
         targets = {
             "window.onnx": store.model_file(AUDIO_WINDOW),
             "encoder.onnx": store.model_file(avatar.encoder),
@@ -158,7 +158,7 @@ def _check_free(store: Repository, name: str) -> None:
         )
 
 
-def _encoder_for(store: Repository, encoder: AudioEncoder, scratch: Path) -> str:
+def audio_encoder_for(store: Repository, encoder: AudioEncoder, scratch: Path) -> str:
     """Return the name of this encoder's model: one of the repository, or else a new one in `scratch`."""
     for directory in sorted(store.root.glob(AUDIO_ENCODER + "*")):
         path = store.model_file(directory.name)
@@ -175,9 +175,14 @@ def _encoder_for(store: Repository, encoder: AudioEncoder, scratch: Path) -> str
     return name
 
 
+def save_audio_window(path: Path) -> None:
+    """Write the ONNX file of the shared model `audio_window`."""
+    onnx.save(audio_window_model(), str(path))
+
+
 def _ensure_audio_window(store: Repository, scratch: Path) -> None:
     target = store.model_file(AUDIO_WINDOW)
     if not target.exists():
-        onnx.save(audio_window_model(), str(scratch / "window.onnx"))
+        save_audio_window(scratch / "window.onnx")
         target.parent.mkdir(exist_ok=True)
         (scratch / "window.onnx").replace(target)

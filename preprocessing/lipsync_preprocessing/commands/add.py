@@ -11,7 +11,6 @@ import click
 from lipsync_preprocessing.commands.common import (
     FILE,
     FOLDER,
-    errors_in_one_line,
     model_control,
     progress_bars,
     repository_option,
@@ -69,7 +68,6 @@ from lipsync_preprocessing.errors import AvatarError
 @click.option("--load", is_flag=True, help="Load it into the running server at --url.")
 @server_options
 @repository_option
-@errors_in_one_line
 def add(
     repository: Path,
     name: str,

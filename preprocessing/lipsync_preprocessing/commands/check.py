@@ -6,13 +6,12 @@ from pathlib import Path
 
 import click
 
-from lipsync_preprocessing.commands.common import errors_in_one_line, repository_option, say
+from lipsync_preprocessing.commands.common import repository_option, say
 
 
 @click.command()
 @click.argument("name")
 @repository_option
-@errors_in_one_line
 def check(repository: Path, name: str) -> None:
     """Load the avatar NAME in a server of its own, and check that its mouth follows the audio."""
     from lipsync_preprocessing.avatar.trial import SECONDS, try_avatar

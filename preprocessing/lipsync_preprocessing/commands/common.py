@@ -7,7 +7,7 @@ import functools
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import click
 
@@ -32,17 +32,26 @@ def say(line: str, *, err: bool = False) -> None:
 
 
 def errors_in_one_line(command: _Command[_Parameters]) -> _Command[_Parameters]:
-    """Print an AvatarError as one line on standard error, and exit with code 1."""
+    """Print an AvatarError, or a package that is missing, as one line on standard error; exit with code 1."""
 
     @functools.wraps(command)
     def wrapper(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> None:
         try:
             command(*args, **kwargs)
         except AvatarError as error:
-            say(f"lipsync-avatar: {error}", err=True)
+            _say_error(str(error))
+            sys.exit(1)
+        except ModuleNotFoundError as error:
+            _say_error(
+                f"this needs the package {error.name}: pip install 'lipsync-triton[preprocessing]'"
+            )
             sys.exit(1)
 
     return wrapper
+
+
+def _say_error(line: str) -> None:
+    say(f"lipsync-avatar: {line}", err=True)
 
 
 def server_options(command: _Command[_Parameters]) -> _Command[_Parameters]:
@@ -59,15 +68,24 @@ def server_options(command: _Command[_Parameters]) -> _Command[_Parameters]:
     return url(key(command))
 
 
-def repository_option(command: _Command[_Parameters]) -> _Command[_Parameters]:
-    """Add --repository."""
-    return click.option(
+def repository_option(command: Callable[..., None]) -> Callable[..., None]:
+    """Add --repository to a command, which receives a repository that exists; see `errors_in_one_line`."""
+
+    @click.option(
         "--repository",
         type=FOLDER,
-        default=Path("model_repository"),
         envvar="LIPSYNC_REPOSITORY",
-        help="Triton model repository.",
-    )(command)
+        help="Triton model repository; it is made if it is missing."
+        "  [default: one in your data folder]",
+    )
+    @functools.wraps(command)
+    @errors_in_one_line
+    def with_repository(repository: Path | None, **rest: Any) -> None:
+        from lipsync_preprocessing.bundle import find_repository
+
+        command(repository=find_repository(repository, _say_error), **rest)
+
+    return with_repository
 
 
 def model_control(url: str | None, admin_key: str | None) -> ModelControl:

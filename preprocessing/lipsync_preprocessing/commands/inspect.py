@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from lipsync_preprocessing.commands.common import FILE, errors_in_one_line, repository_option, say
+from lipsync_preprocessing.commands.common import FILE, repository_option, say
 from lipsync_preprocessing.errors import AvatarError
 
 
@@ -16,7 +16,6 @@ from lipsync_preprocessing.errors import AvatarError
 @click.option("--rows", type=click.IntRange(1), default=8, help="Frames shown.")
 @click.option("--force", is_flag=True, help="Overwrite the file.")
 @repository_option
-@errors_in_one_line
 def inspect(repository: Path, name: str, output: Path, rows: int, force: bool) -> None:
     """Write a contact sheet of the avatar NAME (frames, rectangles, faces, masks); list its profiles."""
     from lipsync_preprocessing.avatar.contact_sheet import contact_sheet

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import click
 
-from lipsync_preprocessing.commands.common import errors_in_one_line, repository_option, say
+from lipsync_preprocessing.commands.common import repository_option, say
 
 
 @click.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @repository_option
-@errors_in_one_line
 def list_avatars(repository: Path, as_json: bool) -> None:
     """List the avatars of the repository."""
     from lipsync_preprocessing.repository import Repository

@@ -7,7 +7,6 @@ from pathlib import Path
 import click
 
 from lipsync_preprocessing.commands.common import (
-    errors_in_one_line,
     model_control,
     repository_option,
     say,
@@ -20,7 +19,6 @@ from lipsync_preprocessing.commands.common import (
 @click.option("--unload", is_flag=True, help="Unload it from the running server at --url first.")
 @server_options
 @repository_option
-@errors_in_one_line
 def remove(
     repository: Path, name: str, unload: bool, url: str | None, admin_key: str | None
 ) -> None:

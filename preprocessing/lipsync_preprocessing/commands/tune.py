@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from lipsync_preprocessing.commands.common import errors_in_one_line, repository_option, say
+from lipsync_preprocessing.commands.common import repository_option, say
 from lipsync_preprocessing.profiles.settings import (
     GPU_PROFILES,
     ONNXRUNTIME,
@@ -60,7 +60,6 @@ _GPU_COMPOSITORS = 4
     f"  [default: {ProfileSettings.engine_cache}]",
 )
 @repository_option
-@errors_in_one_line
 def tune(
     repository: Path,
     name: str,

@@ -8,7 +8,6 @@ import click
 
 from lipsync_preprocessing.commands.common import (
     FILE,
-    errors_in_one_line,
     model_control,
     repository_option,
     say,
@@ -24,7 +23,6 @@ from lipsync_preprocessing.commands.common import (
 @click.option("--load", is_flag=True, help="Have the running server at --url switch.")
 @server_options
 @repository_option
-@errors_in_one_line
 def update(
     repository: Path,
     name: str,

@@ -17,10 +17,14 @@ _SCRATCH = ".lipsync-avatar-"
 
 
 @contextmanager
-def changing(root: Path) -> Iterator[Path]:
+def changing(root: Path, *, wait: bool = False) -> Iterator[Path]:
     """Lock a repository for a change; yield a scratch folder on its file system.
 
     The folder is deleted afterwards, as are those of changes that were killed.
+
+    Args:
+        root: the repository.
+        wait: wait for the end of another change, instead of raising an error.
 
     Raises:
         RepositoryError: another change is going on, or the disk is full.
@@ -28,7 +32,7 @@ def changing(root: Path) -> Iterator[Path]:
     handle = os.open(root, os.O_RDONLY)
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError as error:
             raise RepositoryError(
                 f"{root}: another lipsync-avatar is changing it; try again when it is done"
