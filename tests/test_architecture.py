@@ -16,7 +16,7 @@ from support.toy_avatars import ROOT
 ARCHITECTURE = (ROOT / "docs/architecture.md").read_text()
 PACKAGES = {p.name: p for p in ROOT.glob("*/*lipsync*") if (p / "__init__.py").is_file()}
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/demo/weights/*.md")]
-MODELS_USE = {"av", "cv2", "librosa", "numpy", "triton_python_backend_utils"}
+MODELS_USE = {"av", "cv2", "numpy", "triton_python_backend_utils"}
 MOST_ARROWS = 70  # imports from a module of one room of the client to a module of another
 
 

@@ -73,7 +73,7 @@ def free_ports(host: str, wanted: tuple[int, int, int]) -> tuple[int, int, int]:
         return http or free(), grpc or free(), metrics or free()
 
 
-def environment_of_server(libraries: list[Path], scratch: Path) -> dict[str, str]:
+def environment_of_server(libraries: list[Path]) -> dict[str, str]:
     """Return the environment of tritonserver and its stubs, with this interpreter first on PATH."""
     environment = dict(os.environ)
     inherited = environment.get("LD_LIBRARY_PATH", "")
@@ -85,9 +85,4 @@ def environment_of_server(libraries: list[Path], scratch: Path) -> dict[str, str
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment.get('PATH', '')}"
     # The stub is a bare interpreter: it finds a virtual environment by this alone.
     environment["VIRTUAL_ENV"] = sys.prefix
-    # numba, which librosa compiles with, fails where it can write neither beside librosa nor in HOME.
-    if "NUMBA_CACHE_DIR" not in environment and not (
-        os.access(packages, os.W_OK) or os.access(Path.home(), os.W_OK)
-    ):
-        environment["NUMBA_CACHE_DIR"] = str(scratch / "numba")
     return environment

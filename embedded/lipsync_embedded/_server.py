@@ -220,7 +220,7 @@ class Server:
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
-                env=environment_of_server(wheel.libraries, self._scratch),
+                env=environment_of_server(wheel.libraries),
                 start_new_session=True,
             )
         self._started = time.monotonic()

@@ -73,7 +73,7 @@ def composite(frame: Image, crop: Image, rect: Rectangle, output: Floats) -> Non
 class AudioInputs:
     """The generator's audio inputs for a speech file, the whole clip at once.
 
-    The mel windows come from the service's own pure functions: both use librosa's arithmetic.
+    The mel windows come from the service's own pure functions.
     """
 
     def __init__(self, encoder: Path) -> None:
@@ -84,16 +84,14 @@ class AudioInputs:
         self._lay_out = lipsync_mel.lay_out
         self._encoder = open_session(encoder, cores())
         self._port = self._encoder.get_inputs()[0].name
-        self._blocks(np.zeros(lipsync_mel.SAMPLE_RATE, np.float32))  # librosa compiles on first use
 
     def __call__(self, path: Path) -> Floats:
         """Return the inputs of an audio file: float32 [frames, 32, 16, 16]."""
-        import librosa
         import soundfile
+        import soxr
 
         samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-        mono = librosa.to_mono(samples.T)
-        return self._blocks(librosa.resample(mono, orig_sr=rate, target_sr=16000))
+        return self._blocks(soxr.resample(samples.mean(axis=1), rate, 16_000))
 
     def _blocks(self, samples: Floats) -> Floats:
         plan = self._lay_out(samples.size, max_frames=samples.size)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import librosa
 import numpy as np
+from lipsync_spectrum import magnitudes, mel_filters
 from numpy.typing import NDArray
 
 SAMPLE_RATE = 16_000  # Hz
@@ -230,9 +230,8 @@ class MelWindows:
     """A function that computes mel windows, with its filter bank."""
 
     def __init__(self) -> None:
-        self._basis = librosa.filters.mel(
-            sr=SAMPLE_RATE, n_fft=N_FFT, n_mels=N_MELS, fmin=MEL_LOW_HZ, fmax=MEL_HIGH_HZ
-        ).astype(np.float64)
+        filters = mel_filters(SAMPLE_RATE, N_FFT, N_MELS, MEL_LOW_HZ, MEL_HIGH_HZ)
+        self._basis = filters.astype(np.float64)
 
     def __call__(
         self, audio: NDArray[np.float32], audio_start: int, layout: SliceLayout
@@ -277,9 +276,7 @@ class MelWindows:
         emphasised = wave[1:] - PRE_EMPHASIS * wave[:-1]
         if layout.clip_samples is not None and layout.clip_samples < high:
             emphasised[layout.clip_samples - low :] = 0.0  # the padding follows the pre-emphasis
-        spectrum = np.abs(
-            librosa.stft(emphasised, n_fft=N_FFT, hop_length=HOP, win_length=N_FFT, center=False)
-        )
+        spectrum = magnitudes(emphasised, N_FFT, HOP)
         decibels = 20.0 * np.log10(np.maximum(FLOOR, self._basis @ spectrum)) - REF_DB
         scaled = 2 * MAX_NORM * (decibels - MIN_DB) / -MIN_DB - MAX_NORM
         return np.asarray(np.clip(scaled, -MAX_NORM, MAX_NORM))

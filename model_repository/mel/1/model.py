@@ -21,9 +21,6 @@ class TritonPythonModel:
         )
         self._max_frames = int(parameters["max_frames"]["string_value"])
         self._windows = dsp.MelWindows()
-        # librosa compiles on first use, for seconds: do it before the model reads as ready.
-        silence = np.zeros(dsp.SAMPLE_RATE, np.float32)
-        self._windows(silence, 0, dsp.lay_out(silence.size, max_frames=silence.size))
 
     def execute(self, requests: list[Any]) -> list[Any]:
         return [
