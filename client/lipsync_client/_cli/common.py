@@ -7,20 +7,22 @@ import functools
 import logging
 import os
 import sys
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from .. import AsyncLipSyncClient, LipSyncError
 from .._errors import PipeClosed
 from .._output.formats import FormatError
+
+if TYPE_CHECKING:
+    from click._termui_impl import ProgressBar
 
 T = TypeVar("T")
 
@@ -123,11 +125,12 @@ def show_log() -> None:
 
 
 class _LogHandler(logging.Handler):
-    """A handler that writes to the standard error of the moment, which a progress bar redirects."""
+    """A handler that writes to standard error; on a terminal its line takes the place of a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
         level = "warning: " if record.levelno >= logging.WARNING else ""
-        click.echo(f"lipsync-client: {level}{record.getMessage()}", err=True)
+        clear = "\r\x1b[K" if sys.stderr.isatty() else ""
+        click.echo(f"{clear}lipsync-client: {level}{record.getMessage()}", err=True)
 
 
 @contextmanager
@@ -189,20 +192,24 @@ def progress() -> Iterator[Callable[[int, int | None], None]]:
     Yields:
         A function that is called with the frames done and the frames expected (None: unknown).
     """
-    columns = (
-        TextColumn("rendering"),
-        BarColumn(),
-        TextColumn("{task.completed:.0f}/{task.total:.0f} frames"),
-        TextColumn("{task.fields[fps]:.1f} FPS"),
-        TimeRemainingColumn(),
+    if not sys.stderr.isatty():
+        yield lambda _done, _expected: None
+        return
+    began, fps = time.monotonic(), 0.0
+    bar: ProgressBar[int] = click.progressbar(
+        length=1,
+        label="rendering",
+        show_pos=True,
+        show_percent=False,
+        item_show_func=lambda _frame: f"{fps:.1f} FPS",
+        file=sys.stderr,
     )
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=0, fps=0.0)
+    with bar:
 
         def report(done: int, expected: int | None) -> None:
-            elapsed = bar.tasks[0].elapsed or 0.0
-            fps = done / elapsed if elapsed else 0.0
-            bar.update(task, completed=done, total=max(expected or done, done), fps=fps)
+            nonlocal fps
+            fps = done / max(time.monotonic() - began, 1e-9)
+            bar.length = max(expected or done + 1, done)
+            bar.update(done - bar.pos)
 
         yield report

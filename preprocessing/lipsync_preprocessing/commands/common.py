@@ -14,8 +14,6 @@ import click
 from lipsync_preprocessing.errors import AvatarError, printable
 
 if TYPE_CHECKING:
-    from rich.progress import TaskID
-
     from lipsync_preprocessing.avatar.materials import Report
     from lipsync_preprocessing.model_control import ModelControl
 
@@ -102,28 +100,20 @@ def model_control(url: str | None, admin_key: str | None) -> ModelControl:
 @contextlib.contextmanager
 def progress_bars() -> Iterator[Report]:
     """Show a bar for each step on standard error, if that is a terminal."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
-        tasks: dict[str, TaskID] = {}
+    if not sys.stderr.isatty():
+        yield lambda _what, _done, _total: None
+        return
+    with contextlib.ExitStack() as bars:
+        bar, shown = None, ""
 
         def report(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done)
+            nonlocal bar, shown
+            if bar is None or what != shown:
+                bars.close()  # the step before
+                shown = what
+                bar = bars.enter_context(
+                    click.progressbar(length=total, label=what, show_pos=True, file=sys.stderr)
+                )
+            bar.update(done - bar.pos)
 
         yield report
