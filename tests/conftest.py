@@ -26,20 +26,31 @@ BUILT = shutil.ignore_patterns("*.onnx", "*.npz", ".built-from", "__pycache__")
 
 
 def pytest_configure() -> None:
-    """Let the commands under test receive SIGINT, which a shell's background jobs and their children ignore.
+    """Let the commands under test receive the signals that a shell's background jobs and `nohup` ignore.
 
     A preexec_fn would make subprocess fork, and gRPC's threads may end such a child before it has become
     the command.
     """
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number, handler in (
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGHUP, signal.SIG_DFL),
+    ):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that take a server from a fixture; those that start one by themselves say so."""
+    """Mark the tests that take a server from a fixture, and keep those together that share costly fixtures.
+
+    A test that starts a server by itself has the mark in its own file.
+    """
     for item in items:
-        if {"server", "servers", "replicas", "container"} & set(getattr(item, "fixturenames", ())):
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if {"server", "servers", "replicas", "container"} & fixtures:
             item.add_marker("server")
+        folder = item.path.parent.name
+        group = folder if folder in ("deployment", "demo") else item.path.stem
+        item.add_marker(pytest.mark.xdist_group("demo" if "demo_repository" in fixtures else group))
 
 
 @pytest.fixture(autouse=True)

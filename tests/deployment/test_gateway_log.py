@@ -28,7 +28,7 @@ def test_a_request_id_is_logged_and_returned(anna: Caller, gateway: Gateway) -> 
     def logged() -> list[dict[str, object]]:
         return [line for line in gateway.log() if line["request_id"] == request_id[:64]]
 
-    wait_until("the request is in the log", logged, 10)
+    wait_until("the request is in the log", logged)
     (line,) = logged()
     assert (line["caller"], line["path"]) == ("anna", "/v2/models/toy/ready")
 
@@ -44,4 +44,4 @@ def test_the_client_hands_a_trace_on(
     url = server.grpc_url if protocol == "grpc" else server.http_url
     with LipSyncClient(url, headers=lambda: header) as client:
         assert list(client.render(gateway_folder / "traced.wav", "toy"))
-    wait_until("the trace is there", lambda: collector.trace(trace), 10)
+    wait_until("the trace is there", lambda: collector.trace(trace))

@@ -110,7 +110,7 @@ def test_the_log_has_times_and_refusals_without_metrics(container: Container) ->
     with pytest.raises(InferenceServerException, match="at most 32"):
         request_frames("grpc", {}, "refused-1", count=33, seconds=4.0)
     assert status(f"http://{CONTAINER_HOST}:8002/metrics") == 0
-    wait_until("the refusal is printed", lambda: "refused-1" in container.log.read_text(), 10)
+    wait_until("the refusal is printed", lambda: "refused-1" in container.log.read_text())
     lines = container.log.read_text().splitlines()
     (line,) = [line for line in lines if "refused-1" in line]
     head, _, message = line.partition("] ")
@@ -154,7 +154,7 @@ def test_the_gateway_starts_in_its_containers_own_environment(
     process = gateway.start(service["command"])
     try:
         alive = f"http://{stats}/alive"
-        wait_until("it listens", lambda: status(alive) == 200 or process.poll() is not None, 30)
+        wait_until("it listens", lambda: status(alive) == 200 or process.poll() is not None)
         assert process.poll() is None, gateway.log.read_text()
     finally:
         process.terminate()

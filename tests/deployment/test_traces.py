@@ -32,7 +32,7 @@ def test_a_callers_trace_continues_through_every_step(collector: Collector, prot
         spans[:] = collector.trace(trace)
         return set(STEPS) <= {span.name for span in spans}
 
-    wait_until("the trace has every step", complete, 20)
+    wait_until("the trace has every step", complete)
     (top,) = [span for span in spans if span.parent == parent]
     by_id = {span.id: span for span in spans}
     for span in spans:
@@ -66,9 +66,9 @@ def test_a_traced_stream_is_answered(collector: Collector) -> None:
         inputs[-1].set_data_from_numpy(array)
     client.start_stream(lambda result, error: responses.append(error or result), headers=header)
     client.async_stream_infer("stream", inputs)
-    wait_until("both chunks have come", lambda: len(responses) >= 2, 60)
+    wait_until("both chunks have come", lambda: len(responses) >= 2)
     client.stop_stream()
     client.close()
     assert [int(response.as_numpy("FRAME_START")[0]) for response in responses[:2]] == [0, 8]
-    wait_until("the trace has it", lambda: "stream" in {s.name for s in collector.trace(trace)}, 20)
+    wait_until("the trace has it", lambda: "stream" in {s.name for s in collector.trace(trace)})
     assert status(f"http://{CONTAINER_HOST}:8000/v2/health/ready") == 200

@@ -285,7 +285,7 @@ def test_the_command_says_what_runs_and_that_a_gpu_lies_idle(anna: Path, tmp_pat
         assert "pip install 'lipsync-triton[gpu]'" in advice
     finally:
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=30)
+        process.communicate(timeout=90)
 
 
 @pytest.mark.server

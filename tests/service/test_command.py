@@ -187,7 +187,7 @@ def start_long_render(directory: Path, *arguments: str | Path) -> subprocess.Pop
 def end_of(process: subprocess.Popen[str]) -> tuple[int, str]:
     """Wait for the end of a process and return its exit code and its standard error."""
     try:
-        errors = process.communicate(timeout=60)[1]
+        errors = process.communicate(timeout=120)[1]
     finally:
         process.kill()
     return process.returncode, errors
@@ -217,7 +217,7 @@ def test_the_embedded_server_of_a_killed_render_ends(toy_repository: Path, tmp_p
     assert len(segments) > 3
     process.kill()
     end_of(process)
-    _, alive = psutil.wait_procs(family, timeout=25)
+    _, alive = psutil.wait_procs(family, timeout=90)
     assert alive == []
     assert not [segment for segment in segments if segment.exists()]
     assert not (tmp_path / "out.mp4").exists()

@@ -164,7 +164,7 @@ def test_lies_about_the_size_over_grpc(server: Server, shape: list[int], sent: i
             else:
                 tensor.contents.fp32_contents.extend([0.0] * sent)
             with pytest.raises(grpc.RpcError) as failure:
-                stub.ModelInfer(request, timeout=30)
+                stub.ModelInfer(request, timeout=90)
             assert failure.value.code() == grpc.StatusCode.INVALID_ARGUMENT
             assert "AUDIO" in failure.value.details()
 
@@ -210,7 +210,7 @@ def test_broken_http_bodies(server: Server, head: bytes | None, body: bytes) -> 
     url = f"{server.http_url}/v2/models/toy/infer"
     request = urllib.request.Request(url, (head or b"") + body, headers)
     with pytest.raises(urllib.error.HTTPError) as failure:
-        urllib.request.urlopen(request, timeout=30)
+        urllib.request.urlopen(request, timeout=90)
     with failure.value as answer:
         assert answer.code in (400, 500)
         assert len(json.loads(answer.read())["error"]) > 10

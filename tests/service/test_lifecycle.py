@@ -112,7 +112,7 @@ def test_the_command_takes_everything_with_it(
         os.killpg(process.pid, number)  # as the terminal does
     else:
         process.send_signal(number)
-    process.communicate(timeout=30)
+    process.communicate(timeout=90)
     assert process.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 0)
     wait_until_gone(pids)
     assert not [segment for segment in segments if segment.exists()]
@@ -134,7 +134,7 @@ def test_ended_while_it_starts(
     time.sleep(moment_s)
     pids = family(process.pid)
     process.send_signal(number)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=90)
     assert "Traceback" not in errors
     wait_until_gone(pids)
     if number != signal.SIGKILL:

@@ -94,7 +94,7 @@ class Caller:
         if self._certificate is not None:
             context.load_cert_chain(str(self._certificate))
         host, _, port = self._address.rpartition(":")
-        connection = http.client.HTTPSConnection(host, int(port), context=context, timeout=30)
+        connection = http.client.HTTPSConnection(host, int(port), context=context, timeout=90)
         try:
             connection.request(method, path, body, self.headers | headers)
             response = connection.getresponse()
@@ -119,7 +119,7 @@ class Caller:
         with grpc.secure_channel(self._address, credentials) as channel:
             call = channel.unary_unary(f"/inference.GRPCInferenceService/{method}")
             try:
-                call(message, metadata=metadata, timeout=30)
+                call(message, metadata=metadata, timeout=90)
             except grpc.RpcError as e:
                 return e.code(), e.details() or ""
             return grpc.StatusCode.OK, ""

@@ -101,7 +101,7 @@ class Gateway:
             self._process = subprocess.Popen(
                 [str(ROOT / "docker/gateway/start")], env=environment, stdout=log, stderr=log
             )
-        wait_until("the gateway listens", lambda: status(self.stats_url + "/alive") == 200, 20)
+        wait_until("the gateway listens", lambda: status(self.stats_url + "/alive") == 200)
 
     @property
     def pid(self) -> int:
