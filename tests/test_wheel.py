@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import site
 import subprocess
@@ -30,6 +31,10 @@ SOURCES = (
     "examples/demo/weights",
 )
 PYTHONS = [found for minor in (10, 11, 12) if (found := shutil.which(f"python3.{minor}"))]
+# The first block of the README: at most three lines to a first video.
+INSTALL, RENDER = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.S)[
+    0
+].splitlines()
 VERSION = re.findall(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.M)[0]
 
 
@@ -85,8 +90,8 @@ def works_alone(python: Path, home: Path) -> None:
     assert version == f"lipsync-client, version {VERSION}\n"
     assert run(python, home, "lipsync-server", "--version").stdout.endswith(f" {VERSION}\n")
     soundfile.write(home / "work/speech.wav", speech(1.0), 16_000)
-    render = ("render", "speech.wav", "-o", "talk.mp4", "--avatar", "demo", "--json")
-    done = run(python, home, "lipsync-client", *render)
+    command, *arguments = shlex.split(RENDER)
+    done = run(python, home, command, *arguments, "--json")
     assert done.returncode == 0, done.stderr
     repository = home / ".local/share/lipsync-triton/models"
     assert f"lipsync-client: making the model repository: {repository}\n" in done.stderr
@@ -129,10 +134,12 @@ def test_the_wheel_works_alone(wheel: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("interpreter", PYTHONS or [sys.executable])
 def test_a_fresh_environment(source: Path, tmp_path: Path, interpreter: str) -> None:
     """A wheel that is built from the source distribution, with all that pip installs for it."""
-    command = [sys.executable, "-m", "build", "--outdir", str(tmp_path / "dist"), str(source)]
-    subprocess.run(command, check=True, timeout=300, stdout=subprocess.DEVNULL)
+    building = [sys.executable, "-m", "build", "--outdir", str(tmp_path / "dist"), str(source)]
+    subprocess.run(building, check=True, timeout=300, stdout=subprocess.DEVNULL)
     (built,) = tmp_path.glob("dist/*.whl")
     subprocess.run([interpreter, "-m", "venv", tmp_path / "venv"], check=True, timeout=120)
     python = tmp_path / "venv/bin/python"
-    pip(python, "install", "--quiet", f"{built}[embedded]")
+    command, *arguments = shlex.split(INSTALL.replace("lipsync-triton", str(built)))
+    assert command == "pip"
+    pip(python, *arguments, "--quiet")
     works_alone(python, tmp_path)

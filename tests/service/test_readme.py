@@ -64,7 +64,7 @@ def pointed_at(text: str, server: Server) -> str:
 
 
 def test_rendering(server: Server, toy_repository: Path, here: Path) -> None:
-    lines = block("sh", "-o talk.mp4 --avatar demo\n").splitlines()
+    lines = block("sh", "speech.mp3 -o talk.mp4 --avatar demo\n").splitlines()
     lines += [x for x in block("sh", "lipsync-server &").splitlines() if "--url" in x]
     assert len(lines) == 4
     for line in lines:
