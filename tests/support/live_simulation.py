@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from lipsync_client import LiveEvent, LiveFrame, LiveOptions, LiveSession, RenderOptions, protocol
 from lipsync_client._avatar import Avatar
+from lipsync_client._live.audio import LiveAudio
 from lipsync_client._live.pool import LivePool
 from lipsync_client._transports.request import Request, Tensor
 
@@ -51,17 +52,15 @@ class SimulatedServer:
         return {"name": model}
 
     async def infer(self, request: Request, timeout_s: float) -> Tensor:  # noqa: ARG002
-        loop = asyncio.get_running_loop()
         if self.error is not None:
             await asyncio.sleep(0.001)
             raise self.error
         numbers = {k: int(v[0]) for k, v in request.inputs.items() if k != "AUDIO"}
         audio, count = request.inputs["AUDIO"], numbers["FRAME_COUNT"]
-        async with self._turn:  # a request that is cancelled before its turn costs nothing
-            self.requests += 1
-            self.frames += count
-            await asyncio.shield(asyncio.sleep((self.overhead + count) * self.frame_s))
-            await asyncio.sleep(max(0.0, self.stands_still_until - loop.time()))
+        await self._turn.acquire()  # a request that is cancelled before its turn costs nothing
+        work = asyncio.create_task(self._work(count))
+        work.add_done_callback(lambda _: self._turn.release())
+        await asyncio.shield(work)  # and one that is cancelled later occupies the server to its end
         units = np.empty((count, 1), object)
         for n in range(count):
             number = numbers["FRAME_START"] + n
@@ -73,6 +72,13 @@ class SimulatedServer:
                 (number + numbers["LOOP_OFFSET"]) % PERIOD, audio[first:][: end - begin]
             )
         return units
+
+    async def _work(self, count: int) -> None:
+        """Occupy the server for the time that a request takes."""
+        self.requests += 1
+        self.frames += count
+        await asyncio.sleep((self.overhead + count) * self.frame_s)
+        await asyncio.sleep(max(0.0, self.stands_still_until - asyncio.get_running_loop().time()))
 
 
 def image(loop_index: int, audio: NDArray[Any]) -> bytes:
@@ -109,6 +115,7 @@ class Simulation:
         times: when each was given.
         events: of the replies.
         session: the session, closed.
+        placed: frames that audio began with which was not known to the frames before them.
     """
 
     def __init__(
@@ -122,6 +129,7 @@ class Simulation:
         self.frames: list[LiveFrame] = []
         self.times: list[float] = []
         self.events: list[LiveEvent] = []
+        self.placed: list[int] = []
         self._options = options or RenderOptions(output="JPEG")
         self._live_options = live_options or LiveOptions()
         self.session = virtual_time.run(self._run(act))
@@ -132,6 +140,7 @@ class Simulation:
         async with LiveSession(
             pool, AVATAR, self._options, self._live_options, self.events.append
         ) as session:
+            self._note_placed(session._audio)
             acting = asyncio.create_task(act(session, self.frames))
             async for frame in session:
                 self.frames.append(frame)
@@ -139,8 +148,19 @@ class Simulation:
             await acting
         return session
 
+    def _note_placed(self, audio: LiveAudio) -> None:
+        place = audio.place
 
-def assert_exact(frames: list[LiveFrame], cuts: Collection[int] = ()) -> None:
+        def noting(frame: int) -> None:
+            self.placed.append(frame)
+            place(frame)
+
+        audio.place = noting  # type: ignore[method-assign]
+
+
+def assert_exact(
+    frames: list[LiveFrame], cuts: Collection[int] = (), placed: Collection[int] = ()
+) -> None:
     """Check that each frame is what an offline render of the session's audio has at its place.
 
     Audio that comes after silence is not known to the frames that were given before it, but for two.
@@ -148,10 +168,11 @@ def assert_exact(frames: list[LiveFrame], cuts: Collection[int] = ()) -> None:
     Args:
         frames: all frames of a session.
         cuts: frames from which on audio was dropped; those shortly before them were made for it.
+        placed: frames that audio began with which was not known before, with or without silence before it.
     """
     ends = [frame.index for frame in frames if frame.end_of_reply]
     starts = [f.index for e, f in pairwise(frames) if f.audio.any() and not e.audio[-1].any()]
-    starts += [n + 1 for n in ends if n + 1 < len(frames)]
+    starts += [n + 1 for n in ends if n + 1 < len(frames)] + list(placed)
     for frame in frames:
         n = frame.index
         if frame.video is None or any(n < cut <= n + LOOK_AHEAD for cut in cuts):

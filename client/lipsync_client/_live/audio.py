@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import soxr
-from numpy.typing import NDArray
 
 from .. import protocol
-from .._errors import InputError
 from .frame import Samples
 from .line import Line
 from .options import LiveOptions
+from .samples import Loudness, mixed
 
 # The server is told that this much silence came before frame 0: a mouth that has been closed, where the
 # first frames of a clip would have no past at all.
@@ -22,11 +20,7 @@ LEAD = 16  # frames
 _LEAD_SAMPLES = LEAD * protocol.SAMPLES_PER_FRAME
 # Audio below -140 dB cannot lift a mel band off its floor of -100 dB.
 _SILENT = 1e-7
-# Speech pauses where its level (RMS) stays below the floor, or far enough below the loudest block lately.
-_PAUSE_S = 0.1
-_FLOOR = 1e-3  # -60 dB
-_QUIET = 0.05  # -26 dB
-_FADE = 0.5  # per second, of the loudest level
+_PAUSE_S = 0.1  # of quiet at the end of the speech: it pauses
 # Samples, at the lower of both rates, to each side of a sample that the resampler (soxr HQ) looks at.
 _RESAMPLER_REACH = 100
 
@@ -74,35 +68,9 @@ class LiveAudio:
         self._spans: deque[_Span] = deque()
         self._arrivals: deque[tuple[int, float]] = deque()  # end of a block, and when it came
         self._loud_end = self._passed = 0
-        self._loudest = 0.0
+        self._loudness = Loudness()
         self.open = False
         self.fed = 0
-
-    def checked(self, samples: NDArray[Any]) -> Samples:
-        """Return samples as float32 (n, channels).
-
-        Args:
-            samples: float in -1..1 or int16; (n,) or (n, channels).
-
-        Raises:
-            InputError: another type or shape, or a sample that is not finite.
-        """
-        channels = self._options.channels
-        block = np.asarray(samples)
-        if block.ndim == 1 and channels == 1:
-            block = block[:, None]
-        if block.ndim != 2 or block.shape[1] != channels:
-            raise InputError(
-                f"samples must be (n, {channels}){' or (n,)' if channels == 1 else ''},"
-                f" got {list(np.shape(samples))}"
-            )
-        if block.dtype == np.int16:
-            return block.astype(np.float32) / 32768
-        if block.dtype.kind != "f":
-            raise InputError(f"samples must be float in -1..1 or int16, got {block.dtype}")
-        if not np.isfinite(block).all():
-            raise InputError("samples must be finite: one of them is NaN or infinite")
-        return block.astype(np.float32)
 
     @property
     def waiting(self) -> int:
@@ -141,13 +109,13 @@ class LiveAudio:
 
     def is_quiet(self, block: Samples) -> bool:
         """Return whether a block that is about to be fed goes on with a pause of the speech."""
-        return self._level(block) < self._quiet and self.ends_quietly()
+        return self._loudness.is_quiet(block) and self.ends_quietly()
 
     def ends_quietly(self) -> bool:
         """Return whether the speech pauses at the end of what is placed."""
         end = self._line.end
         reach = int(_PAUSE_S * self._options.rate)
-        return self._level(self._line.between(end - reach, end)) < self._quiet
+        return self._loudness.is_quiet(self._line.between(end - reach, end))
 
     def end_reply(self) -> None:
         """Let the next audio begin on a frame of its own."""
@@ -243,8 +211,9 @@ class LiveAudio:
             return self._silence
         options = self._options
         if options.audio_rate == options.rate:
-            return self._mixed(self._line.between(begin, end))
-        block = self._mixed(self._line.between(begin - self._size, end + self._size))
+            return mixed(self._line.between(begin, end), options.audio_channels)
+        around = self._line.between(begin - self._size, end + self._size)
+        block = mixed(around, options.audio_channels)
         count = options.audio_rate // protocol.FPS
         block = soxr.resample(block, options.rate, options.audio_rate, quality="HQ")
         return np.ascontiguousarray(block[count : 2 * count], np.float32)
@@ -278,29 +247,11 @@ class LiveAudio:
         else:
             self._spans.append(_Span(begin, fed, len(block)))
         self._passed = fed + len(block)
-        level = self._level(block)
-        self._loudest = max(level, self._loudest * _FADE ** (len(block) / self._options.rate))
+        self._loudness.note(block, self._options.rate)
         self._arrivals.append((self._line.end, now))
         loud = np.flatnonzero(np.abs(block).max(axis=1) >= _SILENT)
         if loud.size:
             self._loud_end = begin + int(loud[-1]) + 1
-
-    @property
-    def _quiet(self) -> float:
-        return max(_FLOOR, _QUIET * self._loudest)
-
-    @staticmethod
-    def _level(block: Samples) -> float:
-        return float(np.sqrt(np.mean(np.square(block)))) if block.size else 0.0
-
-    def _mixed(self, block: Samples) -> Samples:
-        """Return audio with the channels of the output."""
-        channels = self._options.audio_channels
-        if block.shape[1] == channels:
-            return block
-        if channels == 1:
-            return np.asarray(block.mean(axis=1, keepdims=True), np.float32)
-        return np.repeat(block, channels, axis=1)
 
     def _reads(self, frame: int, count: int) -> tuple[int, int]:
         """Return the positions, begin and end, of the fed samples that some frames depend on."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,8 @@ from .._render import RenderOptions, request_for
 from .._transports.request import Request
 from .audio import LEAD
 
-Fetch = Callable[[Request, float], Awaitable[list[Any]]]
+Fetch = Callable[[Request, int, float], asyncio.Task[list[Any]]]
+_MOST_REQUESTED = 2  # chunks at a time; frames of speech have the server otherwise
 
 
 class IdleFrames:
@@ -27,7 +28,7 @@ class IdleFrames:
         avatar: that is idle.
         options: the output and the encoder options count.
         budget: most bytes that are kept.
-        fetch: sends a request and returns the frames.
+        fetch: sends a request for so many frames, with a timeout; the task returns them.
 
     Attributes:
         period: frames of a time round the loop.
@@ -53,8 +54,12 @@ class IdleFrames:
             found.append(frame[0])
         return found
 
-    async def fetch(self, loop_index: int, count: int, timeout_s: float) -> Sequence[Any]:
-        """Return idle frames, requested if they are not kept.
+    def can_fetch(self, loop_index: int, count: int) -> bool:
+        """Return whether idle frames are requested already, or may be now."""
+        return len(self._requested) < _MOST_REQUESTED or (loop_index, count) in self._requested
+
+    def fetch(self, loop_index: int, count: int, timeout_s: float) -> asyncio.Future[list[Any]]:
+        """Request idle frames that are not kept; the future returns them.
 
         Args:
             loop_index: place in the loop of the first one.
@@ -64,17 +69,13 @@ class IdleFrames:
         Raises:
             ServerError: the request failed.
         """
-        kept = self.get(loop_index, count)
-        if kept is not None:
-            return kept
         key = (loop_index, count)
         task = self._requested.get(key)
         if task is None:
-            task = asyncio.create_task(self._request(key, timeout_s))
-            self._requested[key] = task
+            task = self._requested[key] = self._request(key, timeout_s)
             task.add_done_callback(lambda task: self._done(key, task))
         # Shielded: a session that ends, or waits no longer, must not take the frames from the others.
-        return await asyncio.shield(task)
+        return asyncio.shield(task)
 
     async def close(self) -> None:
         """Cancel the requests that are in flight."""
@@ -83,7 +84,7 @@ class IdleFrames:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _request(self, key: tuple[int, int], timeout_s: float) -> list[Any]:
+    def _request(self, key: tuple[int, int], timeout_s: float) -> asyncio.Task[list[Any]]:
         loop_index, count = key
         begin, end = protocol.sample_range(protocol.LIVE, LEAD, count)
         silence = np.zeros(end - begin, np.float32)
@@ -97,7 +98,7 @@ class IdleFrames:
             count,
             loop_index - LEAD,
         )
-        return await self._fetch(request, timeout_s)
+        return self._fetch(request, count, timeout_s)
 
     def _done(self, key: tuple[int, int], task: asyncio.Task[list[Any]]) -> None:
         del self._requested[key]

@@ -50,19 +50,25 @@ class Shared:
         self.backend, self._rgb = backend, live_options.rgb
         self._loop = asyncio.get_running_loop()
 
-    async def fetch(self, request: Request, timeout_s: float) -> list[Any]:
-        """Return the frames that a request asks for.
+    def fetch(self, request: Request, count: int, timeout_s: float) -> asyncio.Task[list[Any]]:
+        """Send a request for `count` frames; the task returns them.
 
         Raises:
             ServerError: the request failed.
         """
-        sent_at, alone = self._loop.time(), self.speed.sent()
-        try:
-            response = await self.backend.infer(request, timeout_s)
-        finally:
-            self.speed.ended()
-        frames = frames_of(response)
-        self.speed.answered(self._loop.time(), sent_at, len(frames), alone=alone)
+        sent = self.speed.sent(self._loop.time(), count)
+
+        def ended(task: asyncio.Task[list[Any]]) -> None:
+            if not task.cancelled() and task.exception() is None:
+                self.speed.answered(sent, self._loop.time())
+            self.speed.ended(sent)
+
+        task = asyncio.create_task(self._frames(request, timeout_s))
+        task.add_done_callback(ended)
+        return task
+
+    async def _frames(self, request: Request, timeout_s: float) -> list[Any]:
+        frames = frames_of(await self.backend.infer(request, timeout_s))
         return list(np.ascontiguousarray(frames[..., ::-1]) if self._rgb else frames)
 
 

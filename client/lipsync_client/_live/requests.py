@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from .. import protocol
@@ -11,11 +11,13 @@ from .._avatar import Avatar
 from .._errors import Incompatible, NotAllowed, Overloaded, Rejected, ServerError
 from .._render import RenderOptions, request_for
 from .audio import LEAD, LiveAudio
+from .chunk import Chunk
 from .pool import Shared
-from .schedule import Chunk, Schedule
+from .schedule import Schedule
 
 # A server that starts or stops knows no avatar, so UnknownAvatar may pass, like a lost server.
 _FINAL = (Rejected, NotAllowed, Incompatible)
+_ABANDONED_S = 1.0  # longest wait for the response to a request that is no longer wanted
 
 
 class ChunkRequests:
@@ -47,8 +49,9 @@ class ChunkRequests:
         self._audio, self._schedule, self._changed = audio, schedule, changed
         self._timeout_s = timeout_s
         self._loop = asyncio.get_running_loop()
-        self._tasks: dict[Chunk, asyncio.Task[Sequence[Any]]] = {}
+        self._tasks: dict[Chunk, asyncio.Future[list[Any]]] = {}
         self._late: Chunk | None = None  # given up, but its response shows that the server works
+        self._abandoned: dict[asyncio.Future[list[Any]], asyncio.TimerHandle] = {}
         self._last_error: ServerError | None = None
         self._checking: asyncio.Task[None] | None = None
         self.final_error: BaseException | None = None
@@ -57,10 +60,9 @@ class ChunkRequests:
         """Request a chunk, unless its frames are there or will not be wanted."""
         if chunk.frames is not None:
             return
-        work: Coroutine[Any, Any, Sequence[Any]]
         if chunk.idle:
             index = self._schedule.loop_index(chunk.start)
-            work = self._shared.idle.fetch(index, chunk.wanted, self._timeout_s)
+            task = self._shared.idle.fetch(index, chunk.wanted, self._timeout_s)
         else:
             begin, samples = self._audio.slice(chunk.start, chunk.wanted)
             request = request_for(
@@ -73,9 +75,8 @@ class ChunkRequests:
                 chunk.wanted,
                 self._options.loop_offset - LEAD,
             )
-            work = self._shared.fetch(request, self._timeout_s)
+            task = self._shared.fetch(request, chunk.wanted, self._timeout_s)
         self._schedule.share.sent(chunk.sent_at)
-        task = asyncio.create_task(work)
         self._tasks[chunk] = task
         task.add_done_callback(lambda task: self._done(chunk, task))
 
@@ -85,6 +86,30 @@ class ChunkRequests:
         if task is not None:
             task.cancel()
             self._unblock(chunk)
+
+    def abandon(self, chunks: list[Chunk]) -> None:
+        """Let go of the requests for chunks that are no longer wanted.
+
+        The server is at work on the first of them, and would finish it: that one counts as in flight until
+        its response comes, for as long as that usually takes. The others are cancelled.
+        """
+        for chunk in sorted(chunks, key=lambda chunk: chunk.sent_at):
+            task = self._tasks.get(chunk)
+            if task is None or chunk.idle or self._abandoned:
+                self.cancel(chunk)
+                continue
+            del self._tasks[chunk]
+            self._unblock(chunk)
+            self._abandoned[task] = self._loop.call_later(_ABANDONED_S, task.cancel)
+            self._schedule.abandoned = len(self._abandoned)
+            task.add_done_callback(self._end_abandoned)
+
+    def _end_abandoned(self, task: asyncio.Future[list[Any]]) -> None:
+        self._abandoned.pop(task).cancel()
+        self._schedule.abandoned = len(self._abandoned)
+        if not task.cancelled() and task.exception() is None:
+            self._schedule.share.heard()
+        self._changed()
 
     def give_up(self, chunk: Chunk) -> None:
         """Note that a chunk's response is too late.
@@ -129,7 +154,7 @@ class ChunkRequests:
 
     async def close(self) -> None:
         """Cancel all requests."""
-        tasks: list[asyncio.Task[Any]] = list(self._tasks.values())
+        tasks: list[asyncio.Future[Any]] = [*self._tasks.values(), *self._abandoned]
         if self._checking is not None:
             tasks.append(self._checking)
         self._tasks.clear()
@@ -137,8 +162,8 @@ class ChunkRequests:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _done(self, chunk: Chunk, task: asyncio.Task[Sequence[Any]]) -> None:
-        if self._tasks.pop(chunk, None) is None:  # cancelled
+    def _done(self, chunk: Chunk, task: asyncio.Future[list[Any]]) -> None:
+        if self._tasks.pop(chunk, None) is None:  # cancelled, or abandoned
             if not task.cancelled():
                 task.exception()
             return
@@ -164,4 +189,4 @@ class ChunkRequests:
             self._schedule.share.refused(now, chunk.sent_at)
         else:
             self._last_error = error
-        self._schedule.missed(chunk, now)
+        chunk.miss(now)

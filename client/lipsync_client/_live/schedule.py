@@ -8,59 +8,29 @@ changes: at an interruption, and when a reply begins after silence.
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from .. import protocol
 from ..protocol import FPS
 from .audio import LEAD, LiveAudio
+from .chunk import Chunk, Chunks
 from .idle import IdleFrames
 from .options import LiveOptions
 from .report import LiveReport
 from .server_share import ServerShare
 from .server_speed import ServerSpeed
 from .source_pace import SourcePace
+from .timeline import GRACE_S, Timeline
 
 # Audio that the models need after a frame's own beginning.
 LOOK_AHEAD_S = (protocol.live_end(LEAD) - LEAD * protocol.SAMPLES_PER_FRAME) / protocol.SAMPLE_RATE
-GRACE_S = 0.1  # frames that come so late are given at once, and the next ones in time again
 OPENING = 2  # frames, at least, in which the mouth opens before the first sample of a reply
 _AHEAD_S = 0.1  # speech is requested so long before the server must begin with it
 _LONGEST_S = 0.5  # that is planned for a response: a server that takes longer is overloaded
 _EXCESS_S = 0.06  # of latency; pauses of the speech are shortened beyond it
 _COUNTED_S = 1.0  # a longer silence is a pause of the source, not one that it was waited for
 _ROUNDING = 1e-6  # frames
-
-
-@dataclass(eq=False)
-class Chunk:
-    """Consecutive frames that one request returns.
-
-    Attributes:
-        start: number of the first one.
-        count: number of frames that are given; it shrinks when audio changes.
-        wanted: number of frames that are requested; the others repeat the last one.
-        idle: the frames depend on nothing but silence.
-        sent_at: when it was requested.
-        deadline: until when it was of use then.
-        done_at: when the response came, or was given up.
-        frames: the response; empty if it was given up, None before.
-    """
-
-    start: int
-    count: int
-    wanted: int
-    idle: bool
-    sent_at: float
-    deadline: float = math.inf
-    done_at: float = math.inf
-    frames: Sequence[Any] | None = field(default=None, repr=False)
-
-    @property
-    def end(self) -> int:
-        return self.start + self.count
 
 
 class Schedule:
@@ -75,8 +45,10 @@ class Schedule:
         report: that stalls and waits are counted in.
 
     Attributes:
+        times: at which the frames are due.
         at: number of the next frame to give.
         reply_from: number of the first frame whose mouth moves for the audio that was placed last.
+        abandoned: requests in flight whose frames are no longer wanted.
     """
 
     def __init__(
@@ -89,32 +61,27 @@ class Schedule:
         report: LiveReport,
     ) -> None:
         self.share, self.source = ServerShare(), SourcePace()
-        self.at = self.reply_from = 0
+        self.times = Timeline(options.stall_s, report)
+        self.at = self.reply_from = self.abandoned = 0
         self._options, self._audio, self._speed, self._report = options, audio, speed, report
         self._idle_frames, self._loop_offset = idle_frames, loop_offset
-        self._chunks: deque[Chunk] = deque()
-        self._planned = 0  # end of the last chunk
-        self._origin: float | None = None  # when frame 0 was due, with all delays since
+        self._chunks = Chunks()
+        self._last = 0  # frames to give at least before the session ends
         self._flushed = self._finished = self._starved = False
-        self._stalled_s = 0.0  # since the last silence
 
     @property
     def preparation_s(self) -> float:
         """Time to leave between now and frame 0."""
         return self._needs_s(self._options.chunk) if self._audio.waiting else 0.0
 
-    def begin(self, origin: float) -> None:
-        """Begin to give frames, the first one at a time."""
-        self._origin = origin
-
-    def due(self, frame: int) -> float:
-        """Return when a frame is to be given."""
-        assert self._origin is not None
-        return self._origin + frame / FPS
-
     def loop_index(self, frame: int) -> int:
         """Return a frame's place in the avatar's loop."""
         return (self._loop_offset + frame) % self._idle_frames.period
+
+    def idle_range(self, frame: int) -> tuple[int, int]:
+        """Return the loop index of a frame, and how many frames are requested from there on."""
+        index, most = self.loop_index(frame), self._options.chunk
+        return index, min(most - index % most, self._idle_frames.period - index)
 
     @property
     def latency_s(self) -> float:
@@ -127,8 +94,9 @@ class Schedule:
         self.source.fed(now, seconds)
 
     def flush(self) -> None:
-        """Note that a reply ends with what was fed so far."""
+        """Note that a reply ends with what was fed so far; a frame that ends it is yet to be given."""
         self._flushed = True
+        self._last = self.at + 1
 
     def finish(self) -> None:
         """Note that no more audio will come."""
@@ -139,9 +107,9 @@ class Schedule:
 
         It is negative where the pause should shrink, because the latency is larger than it must be.
         """
-        if self._origin is None or not self._audio.open:
+        if not (self.times.begun and self._audio.open):
             return 0.0
-        spare_s = self.due(self._planned) - self._ready_at(self._planned)
+        spare_s = self.times.due(self._chunks.end) - self._ready_at(self._chunks.end)
         if spare_s < 0.0:
             return -spare_s
         return min(0.0, _EXCESS_S - spare_s) if self.source.at_pace(now) else 0.0
@@ -151,42 +119,63 @@ class Schedule:
         self.source.waited_for()
         self._report.waited(frames)
 
-    def decide(self, now: float) -> tuple[list[Chunk], list[Chunk]]:
-        """Return the chunks to request now, and those that are no longer wanted."""
-        if self._origin is None:
-            return [], []
-        dropped = self._place(now)
-        wanted: list[Chunk] = []
-        while (chunk := self._next(now)) is not None:
-            self._chunks.append(chunk)
-            self._planned = chunk.end
-            wanted.append(chunk)
-        return wanted, dropped
+    def place(self, now: float) -> list[Chunk]:
+        """Place the audio that waits, if it can be played from then on without a break.
+
+        Returns:
+            The chunks that are no longer wanted.
+        """
+        in_hand_s = self._audio.waiting / self._options.rate
+        if not self.times.begun or self._audio.open or not in_hand_s:
+            return []
+        complete = self._flushed or self.source.is_over(now)
+        if not complete and in_hand_s < LOOK_AHEAD_S:
+            return []
+        ready_at = now + min(_LONGEST_S, self._speed.queue_s(now))
+        first = max(self.at, self.times.frame_after(ready_at + self._needs_s(OPENING + 1)))
+        frame = max(first + OPENING, self._audio.end_frame)
+        if self.at == 0 and self.times.frame_after(ready_at + self._needs_s(1)) <= 0:
+            first = frame = 0  # nothing was given yet that the mouth could open from
+        if not complete:
+            ready_at = self.source.ready_at(in_hand_s, self._needed_s)
+            frame = max(frame, self.times.frame_after(ready_at))
+        silence = frame - self._audio.end_frame
+        if self._starved and silence <= _COUNTED_S * FPS:
+            self._report.waited(silence)
+        self._starved = False
+        self._audio.place(frame)
+        self.reply_from = first
+        return self._chunks.drop_from(first)
+
+    def next(self, now: float) -> Chunk | None:
+        """Return the next chunk to request, if it is time to decide on it."""
+        chunk = self._next(now) if self.times.begun else None
+        if chunk is not None:
+            self._chunks.add(chunk)
+        return chunk
 
     def interrupt(self, frame: int) -> list[Chunk]:
         """Drop all audio from a frame on; return the chunks that are no longer wanted."""
         self._audio.cut(frame)
         self._silence_follows()
         self._flushed, self._starved = True, False
-        return self._drop_from(frame)
+        return self._chunks.drop_from(frame)
 
     def current(self) -> Chunk | None:
         """Return the chunk of the next frame; None if it is not decided on yet."""
-        while self._chunks and self._chunks[0].end <= self.at:
-            self._chunks.popleft()
-        return self._chunks[0] if self._chunks else None
+        return self._chunks.at(self.at)
 
     @property
     def is_over(self) -> bool:
         """All frames were given."""
-        return self._finished and not self._audio.waiting and self.at >= self._audio.end_frame
+        return self._finished and not self._audio.waiting and self.at >= self._end
 
     def latest(self, chunk: Chunk) -> float:
         """Return until when a chunk's response is waited for, if nothing before it is late."""
-        wait_s = max(0.0, self._options.stall_s - self._stalled_s)
-        if chunk.idle and (self._audio.open or self._audio.waiting):
-            wait_s = 0.0  # a reply must not wait for frames of the silence before it
-        return self.due(max(chunk.start, self.at)) + GRACE_S + wait_s
+        speaks = self._audio.open or self._audio.waiting
+        # A reply must not wait for frames of the silence before it.
+        wait_s = 0.0 if chunk.idle and speaks else self.times.left_s
+        return self.times.due(max(chunk.start, self.at)) + GRACE_S + wait_s
 
     def came(self, chunk: Chunk, frames: Sequence[Any], now: float) -> None:
         """Note the response to a chunk, also to one that was given up."""
@@ -194,19 +183,10 @@ class Schedule:
         if chunk.frames is None:
             chunk.frames, chunk.done_at = frames, now
 
-    def missed(self, chunk: Chunk, now: float) -> None:
-        """Give a chunk up: its response is not there in time, or will never be."""
-        chunk.frames, chunk.done_at = (), now
-
-    def catch_up(self, chunk: Chunk) -> None:
-        """Delay the current chunk and all that follows if its response was too late to make that good."""
-        late_s = chunk.done_at - self.due(self.at)
-        left_s = self._options.stall_s - self._stalled_s
-        if min(late_s - GRACE_S, left_s) > 0:
-            frames = math.ceil(min(late_s, left_s + GRACE_S) * FPS)
-            self._delay(frames)
-            self._stalled_s += frames / FPS
-            self._report.stalled(frames)
+    @property
+    def _end(self) -> int:
+        """End of the session, if no more audio comes."""
+        return max(self._audio.end_frame, self._last)
 
     @property
     def _needed_s(self) -> float:
@@ -215,7 +195,7 @@ class Schedule:
         return LOOK_AHEAD_S + (count - 1) / FPS + self._needs_s(count)
 
     def _needs_s(self, count: int) -> float:
-        """Return the time before a chunk is due at which it must be requested."""
+        """Return how long before it is due a chunk must be requested."""
         return min(_LONGEST_S, self._speed.time_for(count)) + self._options.margin_s
 
     def _ready_at(self, frame: int) -> float:
@@ -223,42 +203,13 @@ class Schedule:
         in_hand_s = self._audio.end / self._options.rate - frame / FPS
         return self.source.ready_at(in_hand_s, self._needed_s)
 
-    def _frame_after(self, time: float) -> int:
-        """Return the first frame that is not due before a time."""
-        return math.ceil((time - self.due(0)) * FPS - _ROUNDING)
-
-    def _place(self, now: float) -> list[Chunk]:
-        """Place the audio that waits, if it can be played from then on without a break."""
-        waiting = self._audio.waiting
-        if self._audio.open or not waiting:
-            return []
-        in_hand_s = waiting / self._options.rate
-        complete = self._flushed or self.source.is_over(now)
-        if not complete and in_hand_s < LOOK_AHEAD_S:
-            return []
-        first = max(self.at, self._frame_after(now + self._needs_s(OPENING + 1)))
-        frame = max(first + OPENING, self._audio.end_frame)
-        if self.at == 0 and self._frame_after(now + self._needs_s(1)) <= 0:
-            first = frame = 0  # nothing was given yet that the mouth could open from
-        if not complete:
-            ready_at = self.source.ready_at(in_hand_s, self._needed_s)
-            frame = max(frame, self._frame_after(ready_at))
-        silence = frame - self._audio.end_frame
-        if self._starved and silence <= _COUNTED_S * FPS:
-            self._report.waited(silence)
-        self._starved = False
-        self._audio.place(frame)
-        self.reply_from = first
-        return self._drop_from(first)
-
     def _next(self, now: float) -> Chunk | None:
         """Return the next chunk, if it is time to decide on it."""
-        start, most = self._planned, self._options.chunk
-        left_s = self.due(start) - now
-        in_flight = sum(chunk.frames is None and not chunk.idle for chunk in self._chunks)
-        if left_s > self._needs_s(most) + _AHEAD_S + self._stalled_s or (
-            in_flight >= self.share.most_in_flight and left_s > 0
-        ):
+        start, most = self._chunks.end, self._options.chunk
+        left_s = self.times.due(start) - now
+        if left_s > self._needs_s(most) + _AHEAD_S + self.times.stalled_s:
+            return None
+        if self._chunks.in_flight + self.abandoned >= self.share.most_in_flight and left_s > 0:
             return None
         if self._audio.open:
             least = self._speed.chunk(most)
@@ -276,7 +227,7 @@ class Schedule:
             self._audio.close()
             self._silence_follows()
         if self._finished and not self._audio.waiting:
-            most = min(most, self._audio.end_frame - start)
+            most = min(most, self._end - start)
             if most <= 0:
                 return None
         moving = self._audio.silent_from(start) - start
@@ -286,7 +237,7 @@ class Schedule:
             return None
         return self._idle(start, most, now)
 
-    def _speaking(self, start: int, count: int, now: float) -> Chunk:
+    def _speaking(self, start: int, count: int, now: float) -> Chunk | None:
         """Return the chunk of frames that depend on audio, as far as there is time for it."""
         if self._audio.is_silent(start, count):
             return self._idle(start, count, now)
@@ -295,30 +246,33 @@ class Schedule:
         in_time = chunk.deadline - now > self._needs_s(1) / 2
         chunk.wanted = self.share.granted(now, count) if in_time else 0
         if not chunk.wanted:
-            self.missed(chunk, -math.inf)
+            chunk.miss(-math.inf)
         return chunk
 
-    def _idle(self, start: int, count: int, now: float) -> Chunk:
-        """Return a chunk of idle frames; they end at the same places each time round the loop."""
-        index, most = self.loop_index(start), self._options.chunk
-        count = min(count, most - index % most, self._idle_frames.period - index)
+    def _idle(self, start: int, count: int, now: float) -> Chunk | None:
+        """Return a chunk of idle frames; they end at the same places each time round the loop.
+
+        It is None while many are requested already, and there is time to wait for those.
+        """
+        index, most = self.idle_range(start)
+        count = min(count, most)
         chunk = Chunk(start, count, count, idle=True, sent_at=now)
         chunk.deadline = self.latest(chunk)
         kept = self._idle_frames.get(index, count)
         if kept is not None:
             chunk.frames, chunk.done_at = kept, -math.inf
-        elif self.share.granted(now, count) < count:
-            chunk.wanted = 0
-            self.missed(chunk, -math.inf)
+            return chunk
+        can_fetch = self._idle_frames.can_fetch(index, count)
+        if not can_fetch and now < self.times.due(start) + GRACE_S:
+            return None
+        if not can_fetch or self.share.granted(now, count) < count:
+            chunk.miss(-math.inf)
         return chunk
 
     def _fitting(self, start: int, now: float) -> int:
         """Return the most frames that are there in time if they are requested at once."""
         most = self._options.chunk
-        queued_s = sum(
-            self._speed.time_for(chunk.wanted) for chunk in self._chunks if chunk.frames is None
-        )
-        left_s = self.due(start) - now - queued_s
+        left_s = self.times.due(start) - now - self._speed.queue_s(now)
         count = self._speed.chunk(most)
         while count < most and self._speed.time_for(count + 1) <= left_s:
             count += 1
@@ -331,28 +285,12 @@ class Schedule:
             ready_at = now + self._needs_s(count)
             if not self._flushed:
                 ready_at = max(ready_at, self._ready_at(start))
-            frames = math.ceil((ready_at - self.due(start)) * FPS - _ROUNDING)
+            frames = math.ceil((ready_at - self.times.due(start)) * FPS - _ROUNDING)
             if frames > 0:
-                self._delay(frames)
+                self.times.delay(frames)
                 self.source.waited_for()
                 self._report.waited(frames)
 
     def _silence_follows(self) -> None:
         self.source.paused()
-        self._stalled_s = 0.0
-
-    def _delay(self, frames: int) -> None:
-        assert self._origin is not None
-        self._origin += frames / FPS
-
-    def _drop_from(self, frame: int) -> list[Chunk]:
-        """Forget the chunks from a frame on; return those of which nothing is left."""
-        dropped = []
-        while self._chunks and self._chunks[-1].end > frame:
-            last = self._chunks[-1]
-            if last.start < frame:
-                last.count = frame - last.start
-                break
-            dropped.append(self._chunks.pop())
-        self._planned = min(self._planned, frame)
-        return dropped
+        self.times.stalled_s = 0.0

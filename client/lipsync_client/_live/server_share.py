@@ -8,7 +8,7 @@ _LEAST = 0.005
 _CROWDED, _FREE = 0.5, 0.25  # of the time that there was for a response
 _BACK_OFF, _GIVEN_UP = 0.7, 0.5
 # Per second: of all frames, and of the share while the server is free.
-_RISE, _GROWTH = 0.004, 0.1
+_RISE, _GROWTH = 0.012, 0.1
 _BLOCKED = 2.0  # times that a response has taken when it is given up
 _MOST_IN_FLIGHT = 4  # requests
 _FEWEST = 4  # frames worth a request, whose overhead is that of about one more

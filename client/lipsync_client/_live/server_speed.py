@@ -1,10 +1,11 @@
-"""The speed of the server, as all sessions of a client measure it."""
+"""The speed of the server, and the requests that it works on, as all sessions of a client see them."""
 
 from __future__ import annotations
 
 import math
 from collections import deque
 from collections.abc import Collection
+from dataclasses import dataclass
 
 from ..protocol import FPS
 
@@ -12,6 +13,21 @@ _OVERHEAD = 1.5  # frames that a request costs beside its own
 _REMEMBERED = 24  # responses
 _USUAL = 0.9  # of the responses come within the time that is counted on
 _BUSY = 0.65  # of a chunk's own length that the server may take for it, where there is a choice
+
+
+@dataclass(eq=False)
+class Sent:
+    """A request that is in flight.
+
+    Attributes:
+        at: when it was sent.
+        count: frames that it asks for.
+        alone: no other request was in flight then.
+    """
+
+    at: float
+    count: int
+    alone: bool
 
 
 class ServerSpeed:
@@ -23,28 +39,39 @@ class ServerSpeed:
         self._alone: deque[float] = deque(maxlen=_REMEMBERED)
         self._queued: deque[float] = deque(maxlen=_REMEMBERED)
         self._per_frame_s = 0.0
-        self._in_flight = 0
+        self._in_flight: dict[Sent, None] = {}  # in the order in which they were sent
         self._answered_at = -math.inf
 
-    def sent(self) -> bool:
-        """Note a request; return whether no other one is in flight."""
-        self._in_flight += 1
-        return self._in_flight == 1
+    def sent(self, now: float, count: int) -> Sent:
+        """Note a request for `count` frames."""
+        request = Sent(now, count, not self._in_flight)
+        self._in_flight[request] = None
+        return request
 
-    def answered(self, now: float, sent_at: float, count: int, *, alone: bool) -> None:
-        """Note the response to a request for `count` frames."""
-        took_s = now - max(sent_at, self._answered_at)
-        (self._alone if alone else self._queued).append(took_s / (_OVERHEAD + count))
+    def answered(self, request: Sent, now: float) -> None:
+        """Note the response to a request."""
+        took_s = now - max(request.at, self._answered_at)
+        measured = self._alone if request.alone else self._queued
+        measured.append(took_s / (_OVERHEAD + request.count))
         self._answered_at = now
         self._per_frame_s = max(_quantile(self._alone, _USUAL), _quantile(self._queued, 0.5))
 
-    def ended(self) -> None:
+    def ended(self, request: Sent) -> None:
         """Note that a request is no longer in flight, however it ended."""
-        self._in_flight -= 1
+        self._in_flight.pop(request, None)
 
     def time_for(self, count: int) -> float:
         """Return the time in which a request for `count` frames is usually answered, in seconds."""
         return (_OVERHEAD + count) * self._per_frame_s
+
+    def queue_s(self, now: float) -> float:
+        """Return the time after which the requests in flight are usually answered."""
+        queue_s = 0.0
+        for request in self._in_flight:
+            begun = max(request.at, self._answered_at)
+            worked_s = 0.0 if queue_s else now - begun
+            queue_s += max(0.0, self.time_for(request.count) - worked_s)
+        return queue_s
 
     def chunk(self, most: int) -> int:
         """Return the number of frames to request at once: few, if the server can keep up with that."""

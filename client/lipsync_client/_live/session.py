@@ -8,7 +8,6 @@ depend on, so any replica can answer any request. What to request, and when to g
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from types import TracebackType
 from typing import Any
@@ -20,13 +19,15 @@ from .._errors import InputError
 from .._render import RenderOptions
 from ..protocol import FPS
 from .audio import LiveAudio
-from .frame import LiveEvent, LiveFrame, Samples
+from .chunk import Chunk
+from .feeder import Feeder
+from .frame import LiveEvent, LiveFrame
 from .options import LiveOptions
 from .pool import LivePool
 from .replies import Replies
 from .report import LiveReport
 from .requests import ChunkRequests
-from .schedule import Chunk, Schedule
+from .schedule import Schedule
 
 _AFTER_INTERRUPT = 1  # frames that are still given with their audio
 _FORGET_EVERY = 25  # frames
@@ -36,9 +37,9 @@ _ROUNDING_S = 1e-6
 class LiveSession:
     """A live session; made by `AsyncLipSyncClient.live`.
 
-    Frames come at 25 per second for as long as they are taken, with or without audio. Video and audio stay
-    together whatever happens. Audio that comes faster than it is spoken is played as soon as the server can
-    keep up with it. Audio that comes too slowly, and a server that is too slow, make both wait.
+    Frames come at 25 per second for as long as they are taken, with or without audio. Audio that comes faster
+    than it is spoken is played as soon as the server can keep up with it. Audio that comes too slowly, and a
+    server that is too slow, make video and audio wait together.
 
     Attributes:
         options: of the session.
@@ -86,12 +87,13 @@ class LiveSession:
             self._changed,
         )
         self._replies = Replies(on_event or (lambda _: None), self.report)
+        self._feeder = Feeder(
+            live_options, self._audio, self._schedule, self._replies, self._advance
+        )
         self._loop = asyncio.get_running_loop()
-        self._feeding: set[asyncio.Task[None]] = set()
         self._failure: BaseException | None = None
-        self._finished = self._closed = self._taken = False
+        self._closed = self._taken = False
         self._last_heard = -1  # the last frame with audio before an interruption
-        self._room = asyncio.Event()
         self._waiter: asyncio.Future[None] | None = None
         self._waits_for_change = False
 
@@ -102,11 +104,9 @@ class LiveSession:
             ServerError: the request failed.
         """
         try:
-            index, most = self._schedule.loop_index(0), self.options.chunk
-            count = min(most - index % most, self._shared.idle.period - index)
-            sent_at = self._loop.time()
-            await self._shared.idle.fetch(index, count, self.options.reconnect_timeout_s)
-            self._schedule.share.answered(self._loop.time(), sent_at, self.options.stall_s)
+            index, count = self._schedule.idle_range(0)
+            if self._shared.idle.get(index, count) is None:
+                await self._shared.idle.fetch(index, count, self.options.reconnect_timeout_s)
         except BaseException:
             await self.close()
             raise
@@ -133,20 +133,15 @@ class LiveSession:
     async def feed(self, samples: NDArray[Any]) -> None:
         """Add audio; it is played after what was fed before, or as soon as can be.
 
+        It waits while `queue_s` of audio are queued.
+
         Args:
             samples: (n,) or (n, channels), any n; float in -1..1 or int16.
 
         Raises:
             InputError: other samples, or the session was finished or closed.
         """
-        block = self._audio.checked(samples)
-        for begin in range(0, len(block), self.options.rate):
-            while self._queued_s() > self.options.queue_s:
-                self._room.clear()
-                self._refuse_if_over()
-                await self._room.wait()
-            self._refuse_if_over()
-            self._take(block[begin : begin + self.options.rate])
+        await self._feeder.feed(samples)
 
     def feed_from(self, source: AsyncIterable[NDArray[Any]], *, finish: bool = True) -> None:
         """Feed all that a source yields, in the background, and end the reply after it.
@@ -158,23 +153,7 @@ class LiveSession:
             source: yields samples as `feed` takes them.
             finish: finish the session after it.
         """
-        self._refuse_if_over()
-
-        async def work() -> None:
-            try:
-                async for samples in source:
-                    await self.feed(samples)
-            except Exception as error:
-                if not self._closed:
-                    self.fail(error)
-                return
-            self.flush()
-            if finish:
-                self.finish()
-
-        task = asyncio.create_task(work())
-        self._feeding.add(task)
-        task.add_done_callback(self._feeding.discard)
+        self._feeder.feed_from(source, self.finish if finish else self.flush, self.fail)
 
     def flush(self) -> None:
         """End a reply: its last frames do not wait for audio that will not come."""
@@ -186,7 +165,7 @@ class LiveSession:
     def finish(self) -> None:
         """End the last reply, and the session after it."""
         self.flush()
-        self._finished = True
+        self._feeder.over = True
         self._schedule.finish()
         self._changed()
 
@@ -205,10 +184,9 @@ class LiveSession:
             return 0
         frame = self._schedule.at + _AFTER_INTERRUPT
         heard = self._replies.interrupt(self._loop.time(), self._audio.played(frame))
-        for chunk in self._schedule.interrupt(frame):
-            self._requests.cancel(chunk)
+        self._requests.abandon(self._schedule.interrupt(frame))
         self._last_heard = frame - 1
-        self._room.set()
+        self._feeder.make_room()
         self._changed()
         return heard
 
@@ -217,12 +195,8 @@ class LiveSession:
         if self._closed:
             return
         self._closed = True
-        self._room.set()
         self._wake()
-        feeding = list(self._feeding)
-        for task in feeding:
-            task.cancel()
-        await asyncio.gather(*feeding, return_exceptions=True)
+        await self._feeder.close()
         await self._requests.close()
         await self._pool.leave(self._shared)
 
@@ -237,7 +211,7 @@ class LiveSession:
             raise InputError("the frames of a session can be taken once")
         self._taken = True
         begin = self._loop.time() + self._schedule.preparation_s
-        self._schedule.begin(self._pool.clock.after(begin))
+        self._schedule.times.begin(self._pool.clock.after(begin))
         while (chunk := await self._next()) is not None:
             yield self._frame(chunk)
         if self._failure is not None and not self._closed:
@@ -250,7 +224,7 @@ class LiveSession:
             self._advance()
             if schedule.is_over:
                 return None
-            now, due = self._loop.time(), schedule.due(schedule.at)
+            now, due = self._loop.time(), schedule.times.due(schedule.at)
             if now < due - _ROUNDING_S:
                 self._waiter = self._pool.clock.beat(due)
                 await self._waiter
@@ -261,13 +235,13 @@ class LiveSession:
                 if chunk is None or now < until:
                     await self._wait_for_change(until)
                     continue
-                schedule.missed(chunk, now)
+                chunk.miss(now)
                 if not chunk.idle:  # idle frames that come later are kept
                     self._requests.give_up(chunk)
             if not chunk.frames:
                 self._requests.check()
-            schedule.catch_up(chunk)
-            if schedule.due(schedule.at) <= now + _ROUNDING_S:
+            schedule.times.catch_up(schedule.at, chunk.done_at)
+            if schedule.times.due(schedule.at) <= now + _ROUNDING_S:
                 return chunk
         return None
 
@@ -293,33 +267,16 @@ class LiveSession:
         schedule.at = at + 1
         if schedule.at % _FORGET_EVERY == 0:
             self._audio.forget(schedule.at)
-        self._room.set()
+        self._feeder.make_room()
         return frame
-
-    def _take(self, block: Samples) -> None:
-        """Feed a block, and lengthen or shorten a pause of the speech with it if need be."""
-        now, seconds = self._loop.time(), len(block) / self.options.rate
-        self._replies.fed(now, self._audio.fed)
-        pause_s = self._schedule.pause_by(now)
-        if pause_s and self._audio.is_quiet(block):
-            if pause_s > 0:
-                frames = math.ceil(pause_s * FPS)
-                self._audio.pause(frames)
-                self._schedule.paused_for(frames)
-            else:
-                skipped = min(len(block), int(-pause_s * self.options.rate))
-                self._audio.skip(block[:skipped])
-                block = block[skipped:]
-        self._schedule.fed(now, seconds)
-        self._audio.feed(block, now)
-        self._advance()
 
     def _advance(self) -> None:
         """Carry out what the schedule decides now."""
-        wanted, dropped = self._schedule.decide(self._loop.time())
-        for chunk in dropped:
-            self._requests.cancel(chunk)
-        for chunk in wanted:
+        if self._closed:
+            return
+        now = self._loop.time()
+        self._requests.abandon(self._schedule.place(now))
+        while (chunk := self._schedule.next(now)) is not None:
             self._requests.send(chunk)
 
     def _changed(self) -> None:
@@ -332,7 +289,7 @@ class LiveSession:
             self._waiter.set_result(None)
 
     async def _wait_for_change(self, until: float) -> None:
-        """Wait for a response, an interruption or a time, whatever comes first."""
+        """Wait for a response, an interruption or a time."""
         self._waiter = self._loop.create_future()
         self._waits_for_change = True
         timer = self._loop.call_at(until, self._wake)
@@ -341,12 +298,3 @@ class LiveSession:
         finally:
             timer.cancel()
             self._waits_for_change = False
-
-    def _queued_s(self) -> float:
-        """Audio that waits to be played, in seconds."""
-        rate = self.options.rate
-        return (self._audio.end + self._audio.waiting) / rate - self._schedule.at / FPS
-
-    def _refuse_if_over(self) -> None:
-        if self._finished or self._closed:
-            raise InputError("the session takes no more audio: it was finished or closed")
