@@ -59,7 +59,7 @@ class Replies:
         return True
 
     def given(self, now: float, played: int, *, moves: bool) -> bool:
-        """Note that a frame is given.
+        """Note that a frame is given while a reply is pending.
 
         Args:
             now: when.
@@ -69,8 +69,6 @@ class Replies:
         Returns:
             Whether the frame ends a reply.
         """
-        if not self._replies:
-            return False
         reply = self._replies[0]
         starts = played > reply.begin
         if (moves or starts) and not reply.moved:

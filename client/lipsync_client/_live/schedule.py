@@ -95,8 +95,7 @@ class Schedule:
 
     def flush(self) -> None:
         """Note that a reply ends with what was fed so far; a frame that ends it is yet to be given."""
-        self._flushed = True
-        self._last = self.at + 1
+        self._flushed, self._last = True, self.at + 1
 
     def finish(self) -> None:
         """Note that no more audio will come."""
@@ -147,6 +146,13 @@ class Schedule:
         self.reply_from = first
         return self._chunks.drop_from(first)
 
+    @property
+    def rests_until(self) -> float:
+        """Time before which nothing is decided, unless audio or a response comes."""
+        if not self.times.begun or self._audio.open or self._audio.waiting:
+            return -math.inf
+        return self.times.due(self._chunks.end) - self._needs_s(self._options.chunk) - 1 / FPS
+
     def next(self, now: float) -> Chunk | None:
         """Return the next chunk to request, if it is time to decide on it."""
         chunk = self._next(now) if self.times.begun else None
@@ -167,15 +173,14 @@ class Schedule:
 
     @property
     def is_over(self) -> bool:
-        """All frames were given."""
         return self._finished and not self._audio.waiting and self.at >= self._end
 
     def latest(self, chunk: Chunk) -> float:
         """Return until when a chunk's response is waited for, if nothing before it is late."""
         speaks = self._audio.open or self._audio.waiting
         # A reply must not wait for frames of the silence before it.
-        wait_s = 0.0 if chunk.idle and speaks else self.times.left_s
-        return self.times.due(max(chunk.start, self.at)) + GRACE_S + wait_s
+        wait_s = GRACE_S if chunk.idle and speaks else GRACE_S + self.times.left_s
+        return self.times.due(max(chunk.start, self.at)) + wait_s
 
     def came(self, chunk: Chunk, frames: Sequence[Any], now: float) -> None:
         """Note the response to a chunk, also to one that was given up."""
@@ -233,7 +238,7 @@ class Schedule:
         moving = self._audio.silent_from(start) - start
         if moving > 0:
             return self._speaking(start, min(moving, most, self._fitting(start, now)), now)
-        if left_s > self._needs_s(self._options.chunk) + 1 / FPS:
+        if now < self.rests_until:
             return None
         return self._idle(start, most, now)
 
@@ -262,10 +267,9 @@ class Schedule:
         if kept is not None:
             chunk.frames, chunk.done_at = kept, -math.inf
             return chunk
-        can_fetch = self._idle_frames.can_fetch(index, count)
-        if not can_fetch and now < self.times.due(start) + GRACE_S:
-            return None
-        if not can_fetch or self.share.granted(now, count) < count:
+        if not self._idle_frames.can_fetch(index, count):
+            if now < self.times.due(start) + GRACE_S:
+                return None
             chunk.miss(-math.inf)
         return chunk
 

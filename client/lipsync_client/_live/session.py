@@ -8,6 +8,7 @@ depend on, so any replica can answer any request. What to request, and when to g
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from types import TracebackType
 from typing import Any
@@ -93,6 +94,7 @@ class LiveSession:
         self._loop = asyncio.get_running_loop()
         self._failure: BaseException | None = None
         self._closed = self._taken = False
+        self._rests_until = -math.inf
         self._last_heard = -1  # the last frame with audio before an interruption
         self._waiter: asyncio.Future[None] | None = None
         self._waits_for_change = False
@@ -221,10 +223,11 @@ class LiveSession:
         """Wait until the next frame is to be given; return its chunk, None at the end."""
         schedule = self._schedule
         while not self._closed:
-            self._advance()
+            now, due = self._loop.time(), schedule.times.due(schedule.at)
+            if now >= self._rests_until:
+                self._advance()
             if schedule.is_over:
                 return None
-            now, due = self._loop.time(), schedule.times.due(schedule.at)
             if now < due - _ROUNDING_S:
                 self._waiter = self._pool.clock.beat(due)
                 await self._waiter
@@ -240,8 +243,7 @@ class LiveSession:
                     self._requests.give_up(chunk)
             if not chunk.frames:
                 self._requests.check()
-            schedule.times.catch_up(schedule.at, chunk.done_at)
-            if schedule.times.due(schedule.at) <= now + _ROUNDING_S:
+            if schedule.times.catch_up(schedule.at, chunk.done_at) <= now + _ROUNDING_S:
                 return chunk
         return None
 
@@ -253,16 +255,12 @@ class LiveSession:
         arrived = None if chunk.idle else self._audio.arrived(at)
         if arrived is not None:
             self.report.latency(now - arrived)
-        moves = not chunk.idle and at >= schedule.reply_from
-        ends = self._replies.given(now, self._audio.played(at + 1), moves=moves)
-        frame = LiveFrame(
-            at,
-            video,
-            self._audio.frame_audio(at),
-            chunk.idle,
-            schedule.loop_index(at),
-            ends or at == self._last_heard,
-        )
+        ends = at == self._last_heard
+        if self._replies.pending:
+            moves = not chunk.idle and at >= schedule.reply_from
+            ends |= self._replies.given(now, self._audio.played(at + 1), moves=moves)
+        audio, index = self._audio.frame_audio(at), schedule.loop_index(at)
+        frame = LiveFrame(at, video, audio, chunk.idle, index, ends)
         self.report.frame(now, repeated=video is None, idle=chunk.idle)
         schedule.at = at + 1
         if schedule.at % _FORGET_EVERY == 0:
@@ -278,6 +276,7 @@ class LiveSession:
         self._requests.abandon(self._schedule.place(now))
         while (chunk := self._schedule.next(now)) is not None:
             self._requests.send(chunk)
+        self._rests_until = self._schedule.rests_until
 
     def _changed(self) -> None:
         self._advance()

@@ -50,11 +50,16 @@ class Timeline:
         """Time that may still be waited for the server."""
         return max(0.0, self._stall_s - self.stalled_s)
 
-    def catch_up(self, frame: int, ready_at: float) -> None:
-        """Delay a frame and all that follow if it was ready too late to make that good."""
+    def catch_up(self, frame: int, ready_at: float) -> float:
+        """Delay a frame and all that follow if it was ready too late to make that good.
+
+        Returns:
+            When the frame is due.
+        """
         late_s, left_s = ready_at - self.due(frame), self._stall_s - self.stalled_s
-        if min(late_s - GRACE_S, left_s) > 0:
+        if late_s > GRACE_S and left_s > 0:
             frames = math.ceil(min(late_s, left_s + GRACE_S) * FPS)
             self.delay(frames)
             self.stalled_s += frames / FPS
             self._report.stalled(frames)
+        return self.due(frame)
