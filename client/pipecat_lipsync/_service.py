@@ -139,7 +139,9 @@ class LipSyncVideoService(AIService):
                 self._in_reply = False
                 await session.end_reply()
             # As at the transport: a frame with a time of its own does not wait for the speech before it.
-            waits = not isinstance(frame, SystemFrame) and not frame.pts
+            waits = isinstance(frame, TTSStoppedFrame) or not (
+                isinstance(frame, SystemFrame) or frame.pts
+            )
             if waits and (self._held or session.position < session.fed):
                 self._held.append((session.fed, frame))
                 return

@@ -52,7 +52,9 @@ async def say(worker: PipelineWorker, samples: NDArray[np.int16], parts: int = 7
     await worker.queue_frame(TTSStartedFrame())
     for part in np.array_split(samples, parts):
         await worker.queue_frame(TTSAudioRawFrame(part.tobytes(), RATE, 1))
-    await worker.queue_frame(TTSStoppedFrame())
+    stopped = TTSStoppedFrame()
+    stopped.pts = 1  # as of a synthesiser with word times: it is held all the same
+    await worker.queue_frame(stopped)
 
 
 def heard(frames: list[TTSAudioRawFrame]) -> NDArray[np.int16]:
