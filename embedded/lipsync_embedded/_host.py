@@ -85,4 +85,6 @@ def environment_of_server(libraries: list[Path]) -> dict[str, str]:
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment.get('PATH', '')}"
     # The stub is a bare interpreter: it finds a virtual environment by this alone.
     environment["VIRTUAL_ENV"] = sys.prefix
+    # ONNX Runtime 1.29 and later sends the names and hashes of models to its makers, unless this is set.
+    environment.setdefault("ORT_DISABLE_TELEMETRY", "1")
     return environment

@@ -127,7 +127,9 @@ def test_a_demo_avatar_that_was_removed_stays_away(
 def test_an_interrupted_first_use_is_made_up_for(tmp_path: Path) -> None:
     (tmp_path / "models/mel/1").mkdir(parents=True)
     (tmp_path / "models" / STAMP).touch()
-    make_repository(tmp_path / "models", nothing)
+    said: list[str] = []
+    make_repository(tmp_path / "models", said.append)
+    assert said == [f"making the model repository: {tmp_path / 'models'}"]
     assert Repository(tmp_path / "models").avatar("demo").missing == ()
 
 

@@ -50,7 +50,7 @@ def make_repository(root: Path, say: Callable[[str], object]) -> bool:
         if not new and not os.access(root, os.W_OK):
             say(f"model repository: {root} (not up to date and not writable: used as it is)")
             return True
-        say(f"{'making' if new else 'updating'} the model repository: {root}")
+        say(f"{'updating' if _text(stamp) else 'making'} the model repository: {root}")
         root.mkdir(parents=True, exist_ok=True)
         with changing(root, wait=True) as scratch:
             before = _text(stamp)
