@@ -1,0 +1,6 @@
+"""LiveKit Agents: an avatar of a lip-sync server speaks what the agent says."""
+
+from ._avatar import LipSyncAvatarSession
+from ._video import LipSyncVideoGenerator
+
+__all__ = ["LipSyncAvatarSession", "LipSyncVideoGenerator"]

@@ -1,0 +1,98 @@
+"""The generator of video that LiveKit's `AvatarRunner` drives."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from pathlib import Path
+
+from livekit import rtc
+from livekit.agents.voice.avatar import AudioSegmentEnd, AvatarOptions, VideoGenerator
+
+from lipsync_client import LiveOptions
+from lipsync_client.bot import BotSession
+from lipsync_client.protocol import FPS
+
+
+class LipSyncVideoGenerator(VideoGenerator):
+    """An avatar that speaks the audio pushed to it.
+
+    Iterating yields 25 video frames per second (I420) and, while the avatar speaks, after each of them the
+    40 ms of audio that belong to it, then an `AudioSegmentEnd`. An interrupted segment has none.
+
+    Args:
+        url: the lip-sync server, or several with commas between them.
+        avatar: name of the avatar.
+        sample_rate: Hz of the audio that is yielded; what is pushed may have any rate.
+        token, ca_file: for the server's gateway.
+        live_options: latency and queue.
+
+    Example:
+        generator = LipSyncVideoGenerator("grpc://127.0.0.1:8001", "demo")
+        options = await generator.start()
+        runner = AvatarRunner(room, audio_recv=receiver, video_gen=generator, options=options)
+    """
+
+    def __init__(
+        self,
+        url: str,
+        avatar: str,
+        *,
+        sample_rate: int = 24_000,
+        token: str | None = None,
+        ca_file: str | Path | None = None,
+        live_options: LiveOptions | None = None,
+    ) -> None:
+        self._rate = sample_rate
+        self._session = BotSession(
+            url, avatar, sample_rate, token=token, ca_file=ca_file, live_options=live_options
+        )
+
+    async def start(self) -> AvatarOptions:
+        """Open the live session; return the runner's options.
+
+        Raises:
+            LipSyncError: the server or the avatar is not there.
+        """
+        avatar = await self._session.open()
+        return AvatarOptions(avatar.width, avatar.height, float(FPS), self._rate, 1)
+
+    async def aclose(self) -> None:
+        """End the session at once."""
+        await self._session.aclose()
+
+    async def push_audio(self, frame: rtc.AudioFrame | AudioSegmentEnd) -> None:
+        """Feed speech, or end the segment; wait while too much is queued.
+
+        Raises:
+            InputError: the session is not open.
+        """
+        if isinstance(frame, AudioSegmentEnd):
+            await self._session.end_reply()
+        else:
+            await self._session.feed(bytes(frame.data), frame.sample_rate, frame.num_channels)
+
+    def clear_buffer(self) -> None:
+        """Drop the queued speech; the mouth closes."""
+        self._session.interrupt()
+
+    async def __aiter__(
+        self,
+    ) -> AsyncGenerator[rtc.VideoFrame | rtc.AudioFrame | AudioSegmentEnd, None]:
+        """Yield the frames, each when it is due.
+
+        Raises:
+            ServerError: the server refused a request, or has not responded for `reconnect_timeout_s`.
+        """
+        frames = self._session.frames()
+        async with aclosing(frames):
+            async for frame in frames:
+                if frame.video is not None:
+                    rows, width = frame.video.shape
+                    kind = rtc.VideoBufferType.I420
+                    yield rtc.VideoFrame(width, rows * 2 // 3, kind, frame.video.tobytes())
+                if len(frame.audio):
+                    audio = frame.audio.tobytes()
+                    yield rtc.AudioFrame(audio, self._rate, 1, len(frame.audio))
+                if frame.ends_reply:
+                    yield AudioSegmentEnd()
