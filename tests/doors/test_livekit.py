@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 from unittest.mock import AsyncMock, create_autospec
 
+import av
 import numpy as np
 import pytest
 from livekit import rtc
@@ -25,12 +26,12 @@ from numpy.typing import NDArray
 
 from lipsync_client import LiveOptions, UnknownAvatar
 from lipsync_embedded import Server
-from livekit_lipsync import LipSyncAvatarSession, LipSyncVideoGenerator
+from livekit_lipsync import EncodedAvatarRunner, LipSyncAvatarSession, LipSyncVideoGenerator
 from support.triton_calls import speech
 
 RATE = 16_000
 CALM = LiveOptions(margin_s=0.6, stall_s=1000.0, reconnect_timeout_s=60.0)
-Media = list[rtc.VideoFrame | rtc.AudioFrame]
+Media = list[Any]  # video frames, raw or encoded, and audio frames
 
 
 def pcm(seconds: float, seed: int = 1) -> NDArray[np.int16]:
@@ -67,6 +68,7 @@ def run_avatar(
     server: Server,
     receiver: Callable[[Any], AudioReceiver],
     act: Callable[[Any, Any, Media], Coroutine[Any, Any, None]],
+    runner_class: type[AvatarRunner] = AvatarRunner,
 ) -> Media:
     """Return what LiveKit's runner gave to the room while `act(room, receiver, media)` ran."""
     media: Media = []
@@ -74,12 +76,17 @@ def run_avatar(
     async def run() -> None:
         room = room_with_tracks()
         generator = LipSyncVideoGenerator(
-            server.grpc_url, "toy", sample_rate=RATE, live_options=CALM
+            server.grpc_url,
+            "toy",
+            sample_rate=RATE,
+            encoded=runner_class is EncodedAvatarRunner,
+            live_options=CALM,
         )
         options = await generator.start()
         assert (options.video_width, options.video_height, options.video_fps) == (320, 240, 25.0)
         audio = receiver(room)
-        runner = AvatarRunner(room, audio_recv=audio, video_gen=generator, options=options)
+        runner = runner_class(room, audio_recv=audio, video_gen=generator, options=options)
+        await runner.start()
         push = runner.av_sync.push
 
         async def record(frame: Any, timestamp: float | None = None) -> None:
@@ -87,7 +94,6 @@ def run_avatar(
             await push(frame, timestamp)
 
         runner.av_sync.push = record  # type: ignore[method-assign]
-        await runner.start()
         try:
             await act(room, audio, media)
         finally:
@@ -144,6 +150,34 @@ def test_a_cleared_buffer_ends_the_audio_and_the_next_segment_is_whole(server: S
     assert lengths[0] == lengths[1], "no more of it"
     assert finished[0].playback_position == pytest.approx(lengths[0] / RATE, abs=0.041)
     assert np.array_equal(heard(media)[lengths[1] :], wave)
+
+
+def test_the_servers_access_units_are_published_as_they_are(server: Server) -> None:
+    wave = pcm(1.0)
+    published: list[rtc.TrackPublishOptions] = []
+
+    async def act(room: Any, output: QueueAudioOutput, media: Media) -> None:
+        await say(output, wave)
+        await until(lambda: len(heard(media)) == len(wave))
+        published.extend(call.args[1] for call in room.local_participant.publish_track.mock_calls)
+
+    media = run_avatar(
+        server, lambda _: QueueAudioOutput(sample_rate=RATE), act, EncodedAvatarRunner
+    )
+    options = published[1]
+    assert options.video_codec == rtc.VideoCodec.H264
+    assert options.video_encoder == rtc.VideoEncoderBackend.ENCODER_BACKEND_PRE_ENCODED
+    assert not options.simulcast
+    assert np.array_equal(heard(media), wave)
+    units = [frame for frame in media if isinstance(frame, rtc.EncodedVideoFrame)]
+    assert units[0].frame_type == rtc.EncodedFrameType.ENCODED_FRAME_KEY
+    steps = np.diff([unit.timestamp_us for unit in units])
+    assert (steps > 0).all()
+    assert not (steps % 40_000).any(), "a late frame leaves a gap"
+    decoder = av.CodecContext.create("h264", "r")
+    pictures = [p for unit in units for p in decoder.decode(av.Packet(unit.data))]
+    pictures += decoder.decode(None)
+    assert len(pictures) == len(units)
 
 
 class ByteStream:
