@@ -13,6 +13,7 @@ COMMANDS = {
     "quick": ("quick", "Measure a few short rows and compare them with the kept ratios."),
     "memory": ("memory", "Measure the memory of each process, and its parts."),
     "sessions": ("sessions", "Measure the number of live sessions that this machine carries."),
+    "live": ("live", "Measure live sessions as a conversation has them."),
     "gpu": ("gpu.command", "Measure the network and the service on an NVIDIA GPU."),
 }
 

@@ -238,6 +238,22 @@ def test_a_server_that_is_lost_ends_the_session_after_the_timeout() -> None:
     assert 10 * 25 < len(frames) < 14 * 25
 
 
+def test_a_server_that_comes_back_before_the_timeout_is_used_again() -> None:
+    server = SimulatedServer()
+
+    async def act(session: LiveSession, _: list[LiveFrame]) -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_later(4.0, setattr, server, "error", ServerLost("gone"))
+        loop.call_later(11.0, setattr, server, "error", None)
+        await session.feed(noise(29.0))
+        session.finish()
+
+    run = Simulation(act, server, LiveOptions(reconnect_timeout_s=10.0))
+    assert run.session.report.repeated
+    assert all(f.video is not None for f in run.frames[-25:])
+    assert np.array_equal(audio_of(run.frames)[-16000:], noise(29.0)[-16000:])
+
+
 async def share(server: SimulatedServer, sessions: int, seconds: float) -> list[list[int]]:
     """Return how many frames each of several processes' sessions shows, by seconds."""
 
