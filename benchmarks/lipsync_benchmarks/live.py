@@ -156,7 +156,8 @@ async def interruptions(url: str, speech: Samples, count: int) -> list[list[str]
             await asyncio.sleep(1.5)
             silent = next(i for i in range(at, len(recorded.frames)) if is_silent(recorded, i))
             rest.append((silent - at) / FPS)
-            played = np.concatenate([f.audio[:, 0] for f in recorded.frames[at - 200 : silent]])
+            last = recorded.frames[max(0, at - 200) : at + 1]
+            played = np.concatenate([frame.audio[:, 0] for frame in last])
             exact += np.array_equal(played[len(played) - heard :], block[:heard])
 
     await record(url, act)

@@ -57,11 +57,13 @@ class Feeder:
         block, size = checked(samples, self._options.channels), self._options.rate
         for begin in range(0, len(block), size):
             while self._queued_s() > self._options.queue_s:
+                self._changed()
                 self._room.clear()
                 self.check_open()
                 await self._room.wait()
             self.check_open()
-            self._take(block[begin : begin + size])
+            self._take(block[begin : begin + size], pauses=not begin)
+        self._changed()
 
     def feed_from(
         self,
@@ -113,12 +115,12 @@ class Feeder:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _take(self, block: Samples) -> None:
-        """Feed a block, and lengthen or shorten a pause of the speech with it if need be."""
+    def _take(self, block: Samples, *, pauses: bool) -> None:
+        """Feed a block, and lengthen or shorten a pause of the speech before it if need be."""
         now, rate = self._loop.time(), self._options.rate
         seconds = len(block) / rate
         self._replies.fed(now, self._audio.fed)
-        pause_s = self._schedule.pause_by(now)
+        pause_s = self._schedule.pause_by(now) if pauses else 0.0
         if pause_s and self._audio.is_quiet(block):
             if pause_s > 0:
                 frames = math.ceil(pause_s * FPS)
@@ -130,7 +132,6 @@ class Feeder:
                 block = block[skipped:]
         self._schedule.fed(now, seconds)
         self._audio.feed(block, now)
-        self._changed()
 
     def _queued_s(self) -> float:
         """Audio that waits to be played, in seconds."""
