@@ -72,6 +72,8 @@ class Launch:
             f"--grpc-address={in_brackets(self.host)}", f"--grpc-port={grpc}",
             f"--metrics-address={http_host}", f"--metrics-port={metrics}",
             "--disable-auto-complete-config",
+            # Else each of its gRPC handlers keeps the buffers of the largest response that it ever sent.
+            "--grpc-infer-allocation-pool-size=0",
             f"--exit-timeout-secs={self.exit_timeout_s}",
             *([f"--model-config-name={self.profile}"] if self.profile is not None else []),
             *self._model_control(),

@@ -87,4 +87,7 @@ def environment_of_server(libraries: list[Path]) -> dict[str, str]:
     environment["VIRTUAL_ENV"] = sys.prefix
     # ONNX Runtime 1.29 and later sends the names and hashes of models to its makers, unless this is set.
     environment.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    # Large buffers go back to the system at once. By default glibc raises this limit to the largest buffer
+    # that was freed, up to 32 MiB, and keeps buffers below it.
+    environment.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**20))
     return environment
