@@ -134,7 +134,7 @@ def test_an_interrupted_first_use_is_made_up_for(tmp_path: Path) -> None:
 
 
 def test_two_processes_at_once(tmp_path: Path) -> None:
-    command = [Path(sys.executable).with_name("lipsync-avatar"), "list"]
+    command = [str(Path(sys.executable).with_name("lipsync-avatar")), "list"]
     environment = os.environ | {"LIPSYNC_REPOSITORY": str(tmp_path / "models")}
     processes = [
         subprocess.Popen(
@@ -174,7 +174,7 @@ def test_the_default_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     assert default_repository() == tmp_path / "data/lipsync-triton/models"
     monkeypatch.setenv("XDG_DATA_HOME", "/dev/null/data")
-    monkeypatch.setattr(locating.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
     folder = tmp_path / f"lipsync-triton-{os.geteuid()}"
     assert default_repository() == folder / "models"
     folder.chmod(0o777)
