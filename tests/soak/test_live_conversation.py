@@ -72,7 +72,7 @@ class Recorder:
 
 
 class Conversation:
-    """What is done to a session, drawn from a seed.
+    """The calls of a session, drawn from a seed.
 
     Attributes:
         interruptions: the audio of each interrupted reply, the samples of it that were heard by what
