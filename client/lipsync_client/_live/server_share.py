@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 
-_LEAST = 0.005
+_LEAST = 0.02
 _CROWDED, _FREE = 0.5, 0.25  # of the time that there was for a response
 _BACK_OFF, _GIVEN_UP = 0.7, 0.5
 # Per second: of all frames, and of the share while the server is free.
 _RISE, _GROWTH = 0.012, 0.1
+_STEP = 1.5  # factor by which the share rises at most between two responses
 _BLOCKED = 2.0  # times that a response has taken when it is given up
 _MOST_IN_FLIGHT = 4  # requests
 _FEWEST = 4  # frames worth a request, whose overhead is that of about one more
@@ -30,6 +31,7 @@ class ServerShare:
         self.share = self._before_fall = 1.0
         self.most_in_flight = 1
         self._credit = 0.0  # frames
+        self._most = 1.0  # until the next response
         self._fell_at = self._at = self._blocked_until = -math.inf
         self._free = False
         self._waiting_since: float | None = None
@@ -38,7 +40,7 @@ class ServerShare:
         """Return how many of the next `count` frames to request."""
         if self.share < 1.0 and now >= self._blocked_until:
             rise = _RISE + (_GROWTH * self.share if self._free else 0.0)
-            self.share = min(1.0, self.share + rise * (now - self._at))
+            self.share = min(1.0, self._most, self.share + rise * (now - self._at))
         self._at = now
         self._credit = min(self._credit + count * self.share, 2.0 * count)
         wanted = count if self.share >= 1.0 else min(count, int(self._credit))
@@ -62,6 +64,7 @@ class ServerShare:
             self._fall(now, sent_at, factor)
             self.share = max(_LEAST, min(self.share, self._before_fall * factor))
             return
+        self._most = _STEP * self.share
         self._free = took_s < _FREE * had_s
         if self._free:
             self.most_in_flight = _MOST_IN_FLIGHT
@@ -93,3 +96,4 @@ class ServerShare:
             self._before_fall = self.share
             self.share = max(_LEAST, self.share * factor)
             self._fell_at = now
+            self._most = _STEP * self.share
