@@ -6,6 +6,7 @@ import queue
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from typing import TypeAlias
 
 import pytest
 import tritonclient.grpc
@@ -16,7 +17,7 @@ from support.triton_calls import Triton, slice_request, speech
 
 FRAMES = 32
 REQUESTS = 12
-Outcome = InferenceServerException | None
+Outcome: TypeAlias = "InferenceServerException | None"
 
 
 class Burst:
