@@ -72,6 +72,21 @@ def test_a_burst_is_heard_as_soon_as_the_server_can_keep_up() -> None:
     assert run.session.position == 8 * 32000
 
 
+def test_the_mouth_closes_although_the_next_audio_is_placed_far_ahead() -> None:
+    options = LiveOptions(margin_s=1.5)
+
+    async def act(session: LiveSession, frames: list[LiveFrame]) -> None:
+        await session.feed(noise(2.0))
+        session.flush()
+        while not (frames and frames[-1].end_of_reply):
+            await asyncio.sleep(0.01)
+        await session.feed(noise(2.0, 1))
+        session.finish()
+
+    run = Simulation(act, SimulatedServer(), options)
+    assert_exact(run.frames, placed=run.placed)
+
+
 @pytest.mark.parametrize(("frame_s", "latency_s"), [(0.008, 0.62), (0.015, 0.65), (0.025, 0.86)])
 def test_audio_at_the_pace_of_speech_keeps_a_steady_latency(
     frame_s: float, latency_s: float

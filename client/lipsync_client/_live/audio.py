@@ -20,6 +20,8 @@ LEAD = 16  # frames
 _LEAD_SAMPLES = LEAD * protocol.SAMPLES_PER_FRAME
 # Audio below -140 dB cannot lift a mel band off its floor of -100 dB.
 _SILENT = 1e-7
+# Audio may be placed seconds ahead, and the frames before it still depend on what was played last.
+_MEMORY_S = 4
 _PAUSE_S = 0.1  # of quiet at the end of the speech: it pauses
 # Samples, at the lower of both rates, to each side of a sample that the resampler (soxr HQ) looks at.
 _RESAMPLER_REACH = 100
@@ -55,7 +57,7 @@ class LiveAudio:
     def __init__(self, options: LiveOptions) -> None:
         self._options = options
         self._size = options.rate // protocol.FPS  # samples per frame, as fed
-        self._line = Line(options.channels, options.rate)
+        self._line = Line(options.channels, _MEMORY_S * options.rate)
         self._reach = 0
         if options.rate != protocol.SAMPLE_RATE:
             lower = min(options.rate, protocol.SAMPLE_RATE)
