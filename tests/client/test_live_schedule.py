@@ -73,18 +73,19 @@ def test_a_burst_is_heard_as_soon_as_the_server_can_keep_up() -> None:
 
 
 def test_the_mouth_closes_although_the_next_audio_is_placed_far_ahead() -> None:
-    options = LiveOptions(margin_s=1.5)
+    cuts: list[int] = []
 
     async def act(session: LiveSession, frames: list[LiveFrame]) -> None:
-        await session.feed(noise(2.0))
-        session.flush()
-        while not (frames and frames[-1].end_of_reply):
+        await session.feed(noise(4.0))
+        while not any(frame.audio.any() for frame in frames[-20:-19]):
             await asyncio.sleep(0.01)
+        session.interrupt()
+        cuts.append(len(frames) + 1)
         await session.feed(noise(2.0, 1))
         session.finish()
 
-    run = Simulation(act, SimulatedServer(), options)
-    assert_exact(run.frames, placed=run.placed)
+    run = Simulation(act, SimulatedServer(frame_s=0.03), LiveOptions(margin_s=1.5))
+    assert_exact(run.frames, cuts, run.placed)
 
 
 @pytest.mark.parametrize(("frame_s", "latency_s"), [(0.008, 0.62), (0.015, 0.65), (0.025, 0.86)])
