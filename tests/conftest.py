@@ -160,9 +160,9 @@ def oracles(toy_avatars: dict[str, ToyAvatar]) -> dict[str, Oracle]:
 def show_server_log(request: pytest.FixtureRequest) -> Iterator[None]:
     """Print the end of the log of the servers that a failed test used."""
     failed = request.session.testsfailed
+    names = {"server", "second_server", "toy_server", "demo_server"} & set(request.fixturenames)
+    used = {name: request.getfixturevalue(name) for name in sorted(names)}
     yield
-    if request.session.testsfailed == failed:
-        return
-    for name in ("server", "second_server", "toy_server", "demo_server"):
-        if name in request.fixturenames:
-            print(f"{name}:\n{request.getfixturevalue(name).log_tail()}")
+    if request.session.testsfailed != failed:
+        for name, server in used.items():
+            print(f"{name}:\n{server.log_tail()}")

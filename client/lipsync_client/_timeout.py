@@ -28,3 +28,5 @@ async def within(awaitable: Awaitable[T], timeout_s: float) -> T:
         if not task.done():
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+        elif not task.cancelled():
+            task.exception()  # asyncio reports an error that nobody reads: the caller may have been cancelled

@@ -106,6 +106,7 @@ def test_public_names() -> None:
         "InputError",
         "LipSyncClient",
         "LipSyncError",
+        "LiveEvent",
         "LiveFrame",
         "LiveOptions",
         "LiveReport",

@@ -157,7 +157,7 @@ def test_a_cancelled_pipeline_leaves_nothing_behind(server: Server) -> None:
 
     def connections() -> int:
         ports = {int(url.rpartition(":")[2]) for url in (server.grpc_url, server.http_url)}
-        return sum(c.raddr and c.raddr.port in ports for c in process.net_connections())
+        return sum(bool(c.raddr) and c.raddr.port in ports for c in process.net_connections())
 
     async def once() -> None:
         sink = Collector()

@@ -239,4 +239,4 @@ def test_control_characters_do_not_reach_the_terminal(repository: Path, tmp_path
     assert result.exit_code == 1
     assert isinstance(result.exception, SystemExit | AvatarError)
     assert "\x1b" not in result.stderr
-    assert len(result.stderr.splitlines()) == 1
+    assert len(result.stderr.splitlines()) == 2  # where the repository is, and the error

@@ -205,7 +205,7 @@ def test_wrong_usage_and_failures(anna: Path) -> None:
         result = run(anna, "tune", *arguments)
         assert result.exit_code == 1, result.output
         assert message in result.stderr
-        assert len(result.stderr.splitlines()) == 1
+        assert len(result.stderr.splitlines()) == 2  # where the repository is, and the error
     assert profile_files(anna) == {}
 
 
@@ -278,6 +278,7 @@ def test_the_command_says_what_runs_and_that_a_gpu_lies_idle(anna: Path, tmp_pat
     assert process.stderr is not None
     try:
         assert process.stdout.readline().startswith("ready: ")
+        assert process.stderr.readline().startswith("lipsync-server: model repository: ")
         engine = process.stderr.readline()
         assert re.fullmatch(r"engines: ONNX Runtime [\d.]+, .* threads: audio_window\n", engine)
         advice = process.stderr.readline()
