@@ -43,6 +43,13 @@ def start(server: Server, *arguments: str | Path, **kwargs: Any) -> subprocess.P
     )
 
 
+def feed(process: subprocess.Popen[bytes], seconds: float) -> None:
+    """Write speech to the command at once."""
+    assert process.stdin is not None
+    process.stdin.write(pcm(speech(seconds)))
+    process.stdin.flush()
+
+
 def wait_for(process: subprocess.Popen[bytes], state: bytes) -> None:
     """Read standard error up to the line that announces a state."""
     assert process.stderr is not None
@@ -104,10 +111,7 @@ def test_ctrl_c_completes_the_file_and_an_interruption_drops_what_waits(
 ) -> None:
     out = tmp_path / "out.ts"
     process = start(server, "-o", out, "--json")
-    assert process.stdin is not None
-    assert process.stderr is not None
-    process.stdin.write(pcm(speech(10.0)))
-    process.stdin.flush()
+    feed(process, 10.0)
     wait_for(process, b"speaking")
     time.sleep(1.0)
     process.send_signal(signal.SIGUSR1)
@@ -196,15 +200,11 @@ def test_bytes_that_are_no_whole_sample_are_left_out(server: Server, tmp_path: P
 def test_a_lost_server_leaves_what_was_recorded(toy_server: Server, tmp_path: Path) -> None:
     out = tmp_path / "out.mp4"
     process = start(toy_server, "-o", out, "--reconnect-timeout", "3")
-    assert process.stdin is not None
-    assert process.stderr is not None
-    process.stdin.write(pcm(speech(2.0)))
-    process.stdin.flush()
+    feed(process, 2.0)
     wait_for(process, b"speaking")
     time.sleep(1.0)
     end_server(toy_server)
-    process.stdin.write(pcm(speech(30.0)))  # its frames are not there any more
-    process.stdin.flush()
+    feed(process, 30.0)  # its frames are not there any more
     stdout, err = process.communicate(timeout=120)
     assert process.returncode == 1, err
     assert b"lipsync-client: " in err

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton_grpc
 from numpy.typing import NDArray
-from tritonclient.utils import InferenceServerException, np_to_triton_dtype
+from tritonclient.utils import InferenceServerException
 
 from lipsync_embedded import Server
-from support.triton_calls import Triton, frames_made, processes, speech
+from support.triton_calls import Triton, frames_made, infer_inputs, processes, speech
 
 
 class Stream:
@@ -33,11 +33,7 @@ class Stream:
             name: np.array([value], object if isinstance(value, str) else np.int64)
             for name, value in tensors.items()
         }
-        inputs = []
-        for name, array in arrays.items():
-            kind = np_to_triton_dtype(array.dtype)
-            inputs.append(triton_grpc.InferInput(name, array.shape, kind))
-            inputs[-1].set_data_from_numpy(array)
+        inputs = infer_inputs(triton_grpc, arrays)
         self._output = tensors.get("OUTPUT", "H264")
         self._client.async_stream_infer(
             "stream", inputs, enable_empty_final_response=True, parameters=parameters

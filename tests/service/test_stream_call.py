@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 import soundfile
 import tritonclient.grpc as triton_grpc
-from tritonclient.utils import np_to_triton_dtype
 
 from lipsync_client import (
     AsyncLipSyncClient,
@@ -31,7 +30,7 @@ from lipsync_client import (
 )
 from lipsync_client._transports.request import Output
 from lipsync_embedded import Server
-from support.triton_calls import frames_made, speech
+from support.triton_calls import frames_made, infer_inputs, speech
 
 NOBODY = "grpc://127.0.0.1:9"
 
@@ -231,10 +230,7 @@ def test_requests_say_who_asks_and_for_which_frame(
 def test_an_error_as_a_status_ends_the_stream_and_not_the_server(server: Server) -> None:
     """Triton's other way to say it, which a caller may ask for."""
     tensors = {"AUDIO": speech(1.0), "AVATAR": np.array(["toy"], object)}
-    inputs = []
-    for name, array in tensors.items():
-        inputs.append(triton_grpc.InferInput(name, array.shape, np_to_triton_dtype(array.dtype)))
-        inputs[-1].set_data_from_numpy(array)
+    inputs = infer_inputs(triton_grpc, tensors)
     for parameters, count in (({"crf": 99}, 0), (None, 1)) * 3:
         responses: queue.Queue[Any] = queue.Queue()
         with triton_grpc.InferenceServerClient(server.grpc_url.split("//")[1]) as client:

@@ -13,7 +13,8 @@ import numpy as np
 import tritonclient.grpc
 import tritonclient.http
 from numpy.typing import NDArray
-from tritonclient.utils import np_to_triton_dtype
+
+from support.triton_calls import infer_inputs
 
 TIMEOUT_S = 130.0  # longer than every timeout of the gateway
 
@@ -59,10 +60,7 @@ class Caller:
         """Return an output of an avatar, as tritonclient decodes it."""
         module: Any = tritonclient.grpc if protocol == "grpc" else tritonclient.http
         client: Any = self.grpc if protocol == "grpc" else self.http
-        inputs = []
-        for name, array in tensors.items():
-            inputs.append(module.InferInput(name, array.shape, np_to_triton_dtype(array.dtype)))
-            inputs[-1].set_data_from_numpy(array)
+        inputs = infer_inputs(module, tensors)
         requested = [module.InferRequestedOutput(output)]
         # Without a timeout a hanging call would keep a failed test from ending.
         timeout = {"client_timeout": TIMEOUT_S} if protocol == "grpc" else {}

@@ -7,10 +7,9 @@ from typing import Any
 import tritonclient.grpc
 import tritonclient.http
 from numpy.typing import NDArray
-from tritonclient.utils import np_to_triton_dtype
 
 from support.containers import CONTAINER_HOST
-from support.triton_calls import Triton, slice_request, speech
+from support.triton_calls import Triton, infer_inputs, slice_request, speech
 
 
 def request_frames(
@@ -21,10 +20,7 @@ def request_frames(
     client = module.InferenceServerClient(
         f"{CONTAINER_HOST}:{8001 if protocol == 'grpc' else 8000}"
     )
-    inputs = []
-    for name, array in Triton.tensors(**slice_request(speech(seconds), 8, count)).items():
-        inputs.append(module.InferInput(name, array.shape, np_to_triton_dtype(array.dtype)))
-        inputs[-1].set_data_from_numpy(array)
+    inputs = infer_inputs(module, Triton.tensors(**slice_request(speech(seconds), 8, count)))
     try:
         result = client.infer(
             "toy",

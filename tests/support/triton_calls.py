@@ -42,12 +42,7 @@ class Triton:
         outputs: list[str],
         parameters: dict[str, Any] | None = None,
     ) -> dict[str, NDArray[Any]]:
-        inputs = []
-        for name, array in tensors.items():
-            inputs.append(
-                self.module.InferInput(name, array.shape, np_to_triton_dtype(array.dtype))
-            )
-            inputs[-1].set_data_from_numpy(array)
+        inputs = infer_inputs(self.module, tensors)
         wanted = [self.module.InferRequestedOutput(name) for name in outputs]
         result = self.client.infer(model, inputs, outputs=wanted, parameters=parameters)
         return {name: result.as_numpy(name) for name in outputs}
@@ -69,6 +64,15 @@ class Triton:
     def tensors(audio: NDArray[Any], **numbers: int) -> dict[str, NDArray[Any]]:
         """A request's inputs; numbers by their short names."""
         return {"AUDIO": audio} | {NUMBERS[k]: np.array([v], np.int64) for k, v in numbers.items()}
+
+
+def infer_inputs(module: Any, tensors: Mapping[str, NDArray[Any]]) -> list[Any]:
+    """Return the inputs of a request, of `tritonclient.grpc` or `tritonclient.http`."""
+    inputs = []
+    for name, array in tensors.items():
+        inputs.append(module.InferInput(name, array.shape, np_to_triton_dtype(array.dtype)))
+        inputs[-1].set_data_from_numpy(array)
+    return inputs
 
 
 def frames_made(server: Server, model: str) -> int:
