@@ -48,9 +48,12 @@ class Avatar:
 
         It is the server's limit, but for raw frames at most 128 MiB and at least one frame.
         """
-        size = raw_frame_bytes(output, self.width, self.height)
+        raw = {"FRAMES": self.width * self.height * 3, "I420": self.width * self.height * 3 // 2}
+        size = raw.get(output)
         return (
-            self.max_frames if size == 0 else max(1, min(self.max_frames, _MAX_CHUNK_BYTES // size))
+            self.max_frames
+            if size is None
+            else max(1, min(self.max_frames, _MAX_CHUNK_BYTES // size))
         )
 
     @classmethod
@@ -81,15 +84,6 @@ class Avatar:
             frames=int(parameters["avatar_frames"]),
             max_frames=int(parameters["max_frames"]),
         )
-
-
-def raw_frame_bytes(output: Output, width: int, height: int) -> int:
-    """Return the size of one frame of a raw output, in bytes; 0 for an encoded output."""
-    return (
-        width * height * 3 // {"FRAMES": 1, "I420": 2}[output]
-        if output in ("FRAMES", "I420")
-        else 0
-    )
 
 
 def is_avatar(config: Mapping[str, Any]) -> bool:

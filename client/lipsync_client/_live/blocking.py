@@ -56,9 +56,10 @@ class BlockingLiveSession:
             try:
                 for samples in source:
                     self.feed(samples)
-                self.flush()
                 if finish:
                     self.finish()
+                else:
+                    self.flush()
             except Exception as error:
                 with suppress(ClientClosed):  # nobody takes frames any more
                     self._thread.call(self._session.fail, error)
