@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -204,7 +205,8 @@ def test_a_lost_server_leaves_what_was_recorded(toy_server: Server, tmp_path: Pa
     wait_for(process, b"speaking")
     time.sleep(1.0)
     end_server(toy_server)
-    feed(process, 30.0)  # its frames are not there any more
+    with suppress(BrokenPipeError):  # it may have ended before it read all of them
+        feed(process, 30.0)
     stdout, err = process.communicate(timeout=120)
     assert process.returncode == 1, err
     assert b"lipsync-client: " in err

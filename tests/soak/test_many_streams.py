@@ -6,14 +6,16 @@ import asyncio
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 import soundfile
 
-from lipsync_client import AsyncLipSyncClient, RenderOptions
+from lipsync_client import AsyncLipSyncClient, RenderOptions, _stream
 from lipsync_embedded import Server
 from support.triton_calls import speech
 
@@ -63,7 +65,13 @@ async def rendered(url: str, clip: Path) -> list[bytes]:
     ("streams", "seconds"),
     [(8, 2.0), pytest.param(32, 5.0, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])],
 )
-def test_many_streams(server: Server, tmp_path: Path, streams: int, seconds: float) -> None:
+def test_many_streams(
+    server: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    streams: int,
+    seconds: float,
+) -> None:
     clips = []
     for seed in range(streams):
         clips.append(tmp_path / f"{seed}.wav")
@@ -79,8 +87,20 @@ def test_many_streams(server: Server, tmp_path: Path, streams: int, seconds: flo
             frames.extend(chunk.frames)
         return frames
 
+    read_whole = _stream._read_whole
+
     async def at_once(count: int) -> list[list[bytes]]:
         order.clear()
+        # No request is sent before all clips have been decoded: a busy machine would show the decoders' order.
+        decoded = threading.Barrier(count)
+
+        def read_together(*arguments: Any) -> Any:
+            samples = read_whole(*arguments)
+            decoded.wait(timeout=120)
+            return samples
+
+        monkeypatch.setattr(_stream, "_read_whole", read_together)
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(count))
         async with AsyncExitStack() as stack:
             clients = [
                 await stack.enter_async_context(AsyncLipSyncClient(url)) for _ in range(count)
@@ -93,6 +113,7 @@ def test_many_streams(server: Server, tmp_path: Path, streams: int, seconds: flo
         asyncio.run(at_once(4))
     with peak_mb(server) as many:
         frames = asyncio.run(at_once(streams))
+    monkeypatch.undo()
     print(
         f"{streams} streams of {seconds:g} s:"
         f" server {few[0]:.0f} MB, with 4 at once {few[1]:.0f} MB, with all {many[1]:.0f} MB"
