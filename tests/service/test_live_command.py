@@ -16,6 +16,7 @@ from typing import Any
 
 import av
 import numpy as np
+import psutil
 import pytest
 from numpy.typing import NDArray
 
@@ -128,6 +129,14 @@ def test_ctrl_c_completes_the_file_and_an_interruption_drops_what_waits(
     assert [p.name for p in tmp_path.iterdir()] == ["out.ts"]
 
 
+def wait_until_bound(port: int) -> None:
+    """Return once this process listens or receives at a port."""
+    deadline = time.monotonic() + 60
+    while all(c.laddr[1] != port for c in psutil.Process().net_connections("inet") if c.laddr):
+        assert time.monotonic() < deadline, f"nothing receives at port {port}"
+        time.sleep(0.1)
+
+
 def free_port(kind: int) -> int:
     with socket.socket(socket.AF_INET, kind) as s:
         s.bind(("127.0.0.1", 0))
@@ -136,8 +145,8 @@ def free_port(kind: int) -> int:
 
 @pytest.mark.parametrize("scheme", ["udp", "rtmp"])
 def test_to_a_network_address(server: Server, tmp_path: Path, scheme: str) -> None:
-    kind = socket.SOCK_DGRAM if scheme == "udp" else socket.SOCK_STREAM
-    address = f"{scheme}://127.0.0.1:{free_port(kind)}" + ("/live/key" if scheme == "rtmp" else "")
+    port = free_port(socket.SOCK_DGRAM if scheme == "udp" else socket.SOCK_STREAM)
+    address = f"{scheme}://127.0.0.1:{port}" + ("/live/key" if scheme == "rtmp" else "")
     copy = tmp_path / "copy.ts"
     problems: list[Exception] = []
 
@@ -158,7 +167,7 @@ def test_to_a_network_address(server: Server, tmp_path: Path, scheme: str) -> No
 
     receiving = threading.Thread(target=receive, daemon=True)
     receiving.start()
-    time.sleep(0.5)
+    wait_until_bound(port)
     process = start(server, "-o", address)
     _, err = process.communicate(pcm(speech(2.5)), timeout=60)
     assert process.returncode == 0, err
