@@ -174,7 +174,7 @@ def test_to_a_network_address(server: Server, tmp_path: Path, scheme: str) -> No
     receiving.join(30)
     assert copy.exists(), problems
     found = streams(str(copy))
-    assert found["video"][2] >= 40
+    assert found["video"][2] >= 40, (found, err.decode(), problems)
     assert found["audio"][2] >= 25
 
 

@@ -40,6 +40,8 @@ def test_memory_does_not_grow_with_the_requests(
     soundfile.write(clip, audio, 16_000)
 
     def request(number: int) -> None:
+        if number % 500 == 0:
+            print(f"after {number} requests: {own_memory(second_server):.0f} MB", flush=True)
         if number % 20 == 19:
             with LipSyncClient(second_server.grpc_url) as client:
                 options = RenderOptions(output="FRAMES", timeout_s=250)
