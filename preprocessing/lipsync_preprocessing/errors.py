@@ -2,6 +2,8 @@
 
     AvatarError
     ├── DatasetError         frames, landmarks, rectangles, masks
+    ├── RecordingError       a video of a person that no dataset can be made of
+    ├── TrainingError        a training that cannot start, or cannot go on
     ├── ModelError           an ONNX file of another shape, or one that cannot be converted
     ├── CheckpointError      a .pth that is no checkpoint, or another network's
     ├── RepositoryError      names, directories and configs of the model repository
@@ -21,6 +23,14 @@ class AvatarError(Exception):
 
 class DatasetError(AvatarError):
     """The dataset folder cannot be used as it is."""
+
+
+class RecordingError(AvatarError):
+    """A recording cannot be read, shows no usable face, or lacks the face models."""
+
+
+class TrainingError(AvatarError):
+    """A training cannot start with these inputs, or cannot go on from these files."""
 
 
 class ModelError(AvatarError):

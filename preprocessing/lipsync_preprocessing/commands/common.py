@@ -66,6 +66,18 @@ def server_options(command: _Command[_Parameters]) -> _Command[_Parameters]:
     return url(key(command))
 
 
+def models_option(command: _Command[_Parameters]) -> _Command[_Parameters]:
+    """Add --models, the place of the face models."""
+    return click.option(
+        "--models",
+        type=click.Path(path_type=Path),
+        envvar="LIPSYNC_FACE_MODELS",
+        metavar="DIR",
+        help="Folder of the face models or of their wheel, for a machine that is offline."
+        "  [default: your cache folder]",
+    )(command)
+
+
 def repository_option(command: Callable[..., None]) -> Callable[..., None]:
     """Add --repository to a command, which receives a repository that exists; see `errors_in_one_line`."""
 
