@@ -91,7 +91,7 @@ def test_many_streams(
 
     async def at_once(count: int) -> list[list[bytes]]:
         order.clear()
-        # No request is sent before all clips have been decoded: a busy machine would show the decoders' order.
+        # No request is sent before all clips are decoded: a busy machine would show the decoders' order.
         decoded = threading.Barrier(count)
 
         def read_together(*arguments: Any) -> Any:
