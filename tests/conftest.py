@@ -18,6 +18,7 @@ from lipsync_preprocessing.bundle import make_repository
 from lipsync_preprocessing.errors import RecordingError
 from lipsync_preprocessing.graphs.networks import prepare_audio_encoder
 from lipsync_preprocessing.recording.face_models import find_face_models
+from support.drawn_avatar import drawn_repository
 from support.oracle import Oracle
 from support.servers import ServerPool
 from support.toy_avatars import ROOT, TOY_WIDTH, ToyAvatar, write_dataset
@@ -147,6 +148,15 @@ def demo_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def drawn_server(servers: ServerPool, tmp_path_factory: pytest.TempPathFactory) -> Server:
+    """A server with the demo avatar in a small video, for tests that look at the mouth."""
+    root = tmp_path_factory.mktemp("drawn")
+    shutil.copytree(ROOT / "model_repository", root / "models", ignore=BUILT)
+    drawn_repository(root / "models", root / "dataset")
+    return servers.get(root / "models")
+
+
+@pytest.fixture(scope="module")
 def demo_server(servers: ServerPool, demo_repository: Path) -> Server:
     """A server with the demo avatar."""
     return servers.get(demo_repository)
@@ -171,7 +181,9 @@ def face_models() -> Path:
 def show_server_log(request: pytest.FixtureRequest) -> Iterator[None]:
     """Print the end of the log of the servers that a failed test used."""
     failed = request.session.testsfailed
-    names = {"server", "second_server", "toy_server", "demo_server"} & set(request.fixturenames)
+    names = {"server", "second_server", "toy_server", "demo_server", "drawn_server"} & set(
+        request.fixturenames
+    )
     used = {name: request.getfixturevalue(name) for name in sorted(names)}
     yield
     if request.session.testsfailed != failed:

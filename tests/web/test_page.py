@@ -4,32 +4,56 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import cycle
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
-import soundfile
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from lipsync_benchmarks.case import speech_samples
+from lipsync_benchmarks.doors.browser import FLAGS, Probe, decoded
+from lipsync_benchmarks.doors.curves import begin_of_sound, compare
+from lipsync_benchmarks.doors.mouth import Mouth, render_mouth, write_wav
+from lipsync_embedded import Server
+from lipsync_web import WebSettings
+from support.drawn_avatar import NAME
 from support.programs import program
-from support.triton_calls import speech
+from support.web import running
 
-FLAGS = (
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",
-    "--autoplay-policy=no-user-gesture-required",
-)  # fmt: skip
+pytestmark = pytest.mark.server
+CLIP_S = 4.0
+TIMESTAMP_BITS = 28
 
-# A failure within Playwright's greenlets crashes pytest's report on Python 3.11: long proofs for now.
-pytestmark = [pytest.mark.server, pytest.mark.soak]
+
+def origin(video: int, audio: int) -> tuple[int, int]:
+    """Return the RTP timestamps of a session's first frame and of its audio."""
+    return video >> TIMESTAMP_BITS << TIMESTAMP_BITS, audio >> TIMESTAMP_BITS << TIMESTAMP_BITS
+
+
+@pytest.fixture(scope="module")
+def service(drawn_server: Server) -> Iterator[str]:
+    """The URL of a web service whose avatar's mouth follows the speech."""
+    settings = WebSettings(
+        drawn_server.grpc_url,
+        max_sessions=2,
+        connect_timeout_s=60.0,
+        unwatched_timeout_s=60.0,
+        stall_s=1000.0,  # however slow the machine, no frame is left out
+    )
+    numbers = cycle(range(1, 1 << 4))
+    with pytest.MonkeyPatch.context() as patch, running(settings) as url:
+        # Instead of random ones: RTP timestamps that tell how far they are from the session's beginning.
+        patch.setattr("aiortc.rtcrtpsender.random32", lambda: next(numbers) << TIMESTAMP_BITS)
+        yield url
 
 
 @pytest.fixture(scope="module")
 def speech_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "speech.wav"
-    soundfile.write(path, speech(6.0), 16_000, subtype="PCM_16")
+    write_wav(path, speech_samples(CLIP_S))
     return path
 
 
@@ -43,7 +67,7 @@ def browser(speech_file: Path) -> Iterator[Browser]:
 
 
 @pytest.fixture
-def page(browser: Browser, web: str) -> Iterator[Page]:
+def page(browser: Browser, service: str) -> Iterator[Page]:
     """The page with its avatars listed; it asks nobody but the service, and logs no error."""
     page = browser.new_page(viewport={"width": 1280, "height": 800})
     asked: list[str] = []
@@ -51,11 +75,11 @@ def page(browser: Browser, web: str) -> Iterator[Page]:
     page.on("request", lambda request: asked.append(request.url))
     page.on("console", lambda message: errors.extend([message.text] * (message.type == "error")))
     page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto(web)
+    page.goto(service)
     page.wait_for_selector("#avatars input")
     yield page
     page.close()
-    assert [url for url in asked if not url.startswith((web, "blob:", "data:"))] == []
+    assert [url for url in asked if not url.startswith((service, "blob:", "data:"))] == []
     assert errors == []
 
 
@@ -63,7 +87,8 @@ def wait_for(page: Page, expression: str, timeout_s: float = 60) -> None:
     """Wait until JavaScript is true; the page's policy forbids the browser to do it by `eval`."""
     deadline = time.monotonic() + timeout_s
     while not page.evaluate(expression):
-        assert time.monotonic() < deadline, f"{expression}; notice: {page.inner_text('#notice')!r}"
+        shown = f"notice: {page.inner_text('#notice')!r}, figures: {page.inner_text('#figures')!r}"
+        assert time.monotonic() < deadline, f"{expression}; {shown}"
         page.wait_for_timeout(50)
 
 
@@ -86,13 +111,59 @@ def test_the_microphone_makes_the_avatar_speak(page: Page) -> None:
     wait_for(page, "document.getElementById('f-state').textContent === 'off'")
 
 
-def test_a_file_is_watched_live_and_interrupted(page: Page, speech_file: Path) -> None:
+@pytest.fixture(scope="module")
+def mouth(drawn_server: Server) -> Mouth:
+    return render_mouth(drawn_server.grpc_url, NAME, speech_samples(CLIP_S))
+
+
+def record_until(probe: Probe, condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline, f"{what}; notice: {probe.page.inner_text('#notice')!r}"
+        probe.page.wait_for_timeout(200)
+        probe.take()
+
+
+def test_the_mouth_moves_with_the_sound_that_is_heard(
+    page: Page, speech_file: Path, mouth: Mouth
+) -> None:
+    page.click("#start")
+    wait_for(page, PLAYS)
+    first = decoded(page)["first_frame_s"]
+    assert 0 < first < page.evaluate("performance.now() - window.lipsync.startedAt") / 1000
+    probe = Probe(page, mouth, origin)
     page.set_input_files("#file", speech_file)
+    page.click("#speak")
+    record_until(probe, lambda: probe.frames > 0 and probe.heard_s() > 0.5, "nothing was heard")
+    begun = begin_of_sound(probe.sound())
+    record_until(probe, lambda: probe.sound().times[-1] > begun + CLIP_S + 1, "it did not end")
+    sync = compare(probe.opening(), probe.sound(), mouth.opening, mouth.loud, begun)
+    figures = decoded(page)
+    print(f"{sync}; {figures}")
+    assert sync.correlation > 0.8
+    assert abs(sync.shift_ms) < 40, "a frame"
+    assert figures["decoded"] >= probe.frames > 40
+    assert 0 <= figures["freezes"] < figures["decoded"]
+    page.click("#stop")
+
+
+def test_an_interruption_is_heard_and_seen(page: Page, mouth: Mouth, tmp_path: Path) -> None:
+    path = tmp_path / "long.wav"
+    write_wav(path, speech_samples(15.0))
+    page.set_input_files("#file", path)
     page.click("#speak")  # starts the session too
     wait_for(page, PLAYS)
-    wait_until_it_speaks(page)
+    probe = Probe(page, mouth)
+    record_until(probe, lambda: probe.frames > 0 and probe.heard_s() > 0.5, "nothing was heard")
     page.click("#interrupt")
     wait_for(page, "document.getElementById('f-state').textContent === 'idle'")
+    probe.take()
+    ended, frames = probe.heard_s(), probe.frames
+    record_until(probe, lambda: probe.frames > frames + 50, "no frames came after the interruption")
+    print(f"{probe.heard_s():.2f} s were heard")
+    assert probe.heard_s() < ended + 2, "no more than what was on its way"
+    values = probe.opening().values
+    assert np.median(values[-15:]) < 0.3 * values.max(), "the mouth is closed"
     page.click("#stop")
 
 
@@ -105,7 +176,7 @@ def test_a_file_is_rendered_and_downloaded(page: Page, speech_file: Path, tmp_pa
     path = tmp_path / "video.mp4"
     download.value.save_as(path)
     with av.open(io.BytesIO(path.read_bytes())) as container:
-        assert sum(1 for _ in container.decode(video=0)) == 149
+        assert sum(1 for _ in container.decode(video=0)) == 99
 
 
 def test_a_file_that_is_no_audio_is_explained(page: Page, tmp_path: Path) -> None:

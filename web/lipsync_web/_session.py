@@ -45,7 +45,8 @@ class WebSession:
         self._microphones: set[Peer] = set()
         self._feeding: set[asyncio.Task[None]] = set()  # uploads and microphones
         self._uploads: set[asyncio.Task[None]] = set()
-        self._live = client.live(avatar, _OPTIONS, LiveOptions(rate=AUDIO_RATE, channels=1))
+        options = LiveOptions(rate=AUDIO_RATE, channels=1, stall_s=settings.stall_s)
+        self._live = client.live(avatar, _OPTIONS, options)
         self._frames = self._repeated = 0
         self._idle = True
         self._shown: list[float] = []

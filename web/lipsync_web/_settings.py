@@ -36,6 +36,8 @@ class WebSettings:
         max_audio_s: length of an uploaded audio file.
         connect_timeout_s: a peer that has not connected after this time is dropped.
         unwatched_timeout_s: a session ends when nobody has watched it for this time.
+        stall_s: longest time, in all, for which a session's frames and audio wait for a late server before
+            frames are repeated.
         max_jobs: renders at once; further ones wait.
         max_waiting_jobs: renders that wait; a further one is refused with status 503.
         job_retention_s: a finished video is deleted after this time.
@@ -52,6 +54,7 @@ class WebSettings:
     max_audio_s: float = 600.0
     connect_timeout_s: float = 15.0
     unwatched_timeout_s: float = 10.0
+    stall_s: float = 1.0
     max_jobs: int = 1
     max_waiting_jobs: int = 32
     job_retention_s: float = 3600.0

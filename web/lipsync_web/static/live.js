@@ -32,6 +32,8 @@ export class LiveSession {
     this.watching.addTransceiver("audio", { direction: "recvonly" });
     const stream = new MediaStream();
     this.watching.ontrack = ({ track }) => { stream.addTrack(track); this.video.srcObject = stream; };
+    const begun = performance.now();
+    this.video.requestVideoFrameCallback?.(() => { this.firstFrame_s = (performance.now() - begun) / 1000; });
     this.watching.onconnectionstatechange = () => {
       if (["failed", "closed"].includes(this.watching.connectionState)) this.onEnd("The connection was lost.");
     };
@@ -39,7 +41,8 @@ export class LiveSession {
     this.path = answer.headers.get("location").replace(/^\//, "");
     await this.watching.setRemoteDescription({ type: "answer", sdp: await answer.text() });
     this.video.muted = false;
-    await this.video.play().catch(() => { this.video.muted = true; return this.video.play(); });
+    // Not awaited: it ends with the first frame, and what keeps that from coming is to be shown before.
+    this.video.play().catch(() => { this.video.muted = true; return this.video.play(); }).catch(() => {});
   }
 
   async startMicrophone() {
@@ -73,7 +76,7 @@ export class LiveSession {
 
   async figures() {
     const service = await json("GET", this.path);
-    const peer = { decoded: 0, freezes: 0, dropped: 0 };
+    const peer = { decoded: 0, freezes: 0, first_frame_s: this.firstFrame_s };
     for (const entry of (await this.watching.getStats()).values()) {
       if (entry.type === "inbound-rtp" && entry.kind === "video") {
         peer.decoded = entry.framesDecoded ?? 0;

@@ -1,0 +1,1 @@
+"""The doors of the service, measured at their peers: WebRTC, a bot of Pipecat's, LiveKit, a browser."""
