@@ -53,8 +53,9 @@ class _FrameQueue(MediaStreamTrack):
 class AccessUnitTrack(_FrameQueue):
     """The video of a live session, as the server encoded it.
 
-    Each chunk of the server begins with an IDR frame, so a peer that lost packets recovers within a chunk;
-    aiortc does not pass picture loss indications (PLI) to tracks of encoded packets.
+    Its timestamps begin with the first frame that is pushed, as aiortc's of the audio do, so that both tracks
+    have one timeline. Each chunk of the server begins with an IDR frame, so a peer that lost packets recovers
+    within a chunk; aiortc does not pass picture loss indications (PLI) to tracks of encoded packets.
     """
 
     kind = "video"
@@ -62,9 +63,12 @@ class AccessUnitTrack(_FrameQueue):
     def __init__(self) -> None:
         super().__init__()
         self._waits_for_keyframe = True
+        self._first: int | None = None  # index of the first frame
 
     def push(self, frame: LiveFrame) -> None:
         """Queue the access unit of a frame; a repeated frame has none, and nothing is sent for it."""
+        if self._first is None:
+            self._first = frame.index
         unit = frame.video
         if unit is None:
             return
@@ -76,7 +80,7 @@ class AccessUnitTrack(_FrameQueue):
             return
         self._waits_for_keyframe = False
         packet = cast("Packet[VideoStream]", Packet(unit))
-        packet.pts = frame.index * (VIDEO_CLOCK // FPS)
+        packet.pts = (frame.index - self._first) * (VIDEO_CLOCK // FPS)
         packet.time_base = Fraction(1, VIDEO_CLOCK)
         self._items.put_nowait(packet)
 

@@ -89,7 +89,7 @@ class Probe:
         blocks = np.array(self._blocks)
         _, _, at, rtp = np.array(self._played).T
         at, first = np.unique(at, return_index=True)
-        media_ms = _unwrapped(rtp[first]) * 1000 / AUDIO_CLOCK
+        media_ms = _since(self._played[0][3], rtp[first]) * 1000 / AUDIO_CLOCK
         after = np.searchsorted(at, blocks[:, 0]).clip(1, len(at) - 1)
         nearest = np.where(
             blocks[:, 0] - at[after - 1] < at[after] - blocks[:, 0], after - 1, after
@@ -103,13 +103,13 @@ class Probe:
     def opening(self) -> Points:
         """Return the mouth's opening in the frames that were decoded."""
         rtp = np.array(self._frames)
-        video = _unwrapped(rtp)
+        video = _since(self._frames[0], rtp)
         numbers = np.rint(video * FPS / VIDEO_CLOCK).astype(np.int64)
         shown_at, shown, played_at, played = np.array(self._played).T
         if self.origin is None:
             # Both as milliseconds since the first frame, and the first audio, that were noted.
-            frame_ms = _between(rtp[0], shown) * 1000 / VIDEO_CLOCK
-            audio_ms = _unwrapped(played) * 1000 / AUDIO_CLOCK
+            frame_ms = _since(self._frames[0], shown) * 1000 / VIDEO_CLOCK
+            audio_ms = _since(self._played[0][3], played) * 1000 / AUDIO_CLOCK
             skew_ms = float(np.median((shown_at - frame_ms) - (played_at - audio_ms)))
         else:
             first_frame, first_audio = self.origin(int(rtp[0]), int(played[0]))
@@ -119,14 +119,9 @@ class Probe:
         return Points(video / VIDEO_CLOCK + skew_ms / 1000, values)
 
 
-def _between(first: float, rtp: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return how far RTP timestamps are after a first one, in steps of their clock."""
-    return (rtp - first + 2**31) % 2**32 - 2**31
-
-
-def _unwrapped(rtp: NDArray[Any]) -> NDArray[np.float64]:
-    """Return RTP timestamps from 0 on, without their overflow at 32 bits."""
-    return np.concatenate([[0.0], np.cumsum(_between(0, np.diff(rtp)))])
+def _since(first: int, rtp: NDArray[Any]) -> NDArray[np.float64]:
+    """Return how far RTP timestamps, of 32 bits, are after a first one, in steps of their clock."""
+    return np.asarray((rtp - first + 2**31) % 2**32 - 2**31, np.float64)
 
 
 def decoded(page: Page) -> dict[str, float]:
