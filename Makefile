@@ -34,10 +34,10 @@ test: $(READY)
 test-fast: $(READY)
 	$(BIN)/python -m pytest -m "not soak and not server" -n 2 --dist loadfile
 
-## make test-export  the tests of checkpoints, which need torch
+## make test-export  the tests of checkpoints and trainings, which need torch
 test-export: $(READY)
 	scripts/install-torch "$(BIN)"
-	$(BIN)/python -m pytest tests/preprocessing/test_checkpoint_export.py
+	$(BIN)/python -m pytest tests/preprocessing/test_checkpoint_export.py tests/preprocessing/test_training.py
 
 ## make check     formatting, lint, types
 check: $(READY)

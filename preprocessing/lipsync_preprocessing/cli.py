@@ -13,6 +13,7 @@ from lipsync_preprocessing.commands.dataset import dataset
 from lipsync_preprocessing.commands.inspect import inspect
 from lipsync_preprocessing.commands.list import list_avatars
 from lipsync_preprocessing.commands.remove import remove
+from lipsync_preprocessing.commands.train import train
 from lipsync_preprocessing.commands.tune import tune
 from lipsync_preprocessing.commands.update import update
 
@@ -23,5 +24,5 @@ def main() -> None:
     """Make avatars of recordings, add them to a Triton model repository, and look after them."""
 
 
-for _command in (dataset, add, list_avatars, remove, check, inspect, update, tune):
+for _command in (dataset, train, add, list_avatars, remove, check, inspect, update, tune):
     main.add_command(_command)

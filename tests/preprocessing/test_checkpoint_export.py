@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch_networks as reference
 
 from lipsync_benchmarks import random_weights
 from lipsync_preprocessing.errors import CheckpointError
 from lipsync_preprocessing.networks import checkpoint
+from lipsync_preprocessing.networks import torch_networks as reference
 
 
 def tensors(state: dict[str, Any]) -> dict[str, Any]:

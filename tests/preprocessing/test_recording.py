@@ -95,7 +95,7 @@ def test_a_lost_face_is_an_error_with_the_second(face_models: Path, tmp_path: Pa
 
 
 def test_a_smaller_face_is_followed_past_a_larger_one(face_models: Path) -> None:
-    """Who was followed stays: a larger face that enters does not take over."""
+    """A larger face that enters does not take over."""
     frames = [frame for frame, _ in pan(12, 25)]
     small = [cv2.resize(frame, (320, 240)) for frame in frames]
     tracker, places = FaceTracker(face_models), []

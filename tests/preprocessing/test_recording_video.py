@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from lipsync_preprocessing.errors import RecordingError
-from lipsync_preprocessing.recording.video import SAMPLE_RATE, Part, Recording
+from lipsync_preprocessing.recording.audio import SAMPLE_RATE
+from lipsync_preprocessing.recording.video import Part, Recording
 from support.recordings import AUDIO_RATE, write_recording
 
 Array = np.ndarray[Any, np.dtype[Any]]

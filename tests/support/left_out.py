@@ -16,6 +16,7 @@ HARDWARE = "hardware: "  # begins a reason that no installation can remove
 # Python 3.10.
 _NEEDS_PACKAGE = {
     "test_checkpoint_export.py": ("torch", "make test-export"),
+    "test_training.py": ("torch", "make test-export"),
     "test_pipecat.py": ("pipecat", "Python 3.11 or later"),
     "test_pipecat_webrtc.py": ("pipecat", "Python 3.11 or later"),
 }

@@ -23,7 +23,8 @@ import torch
 from layout import embedding_of
 from numpy.typing import NDArray
 from torch import nn
-from torch_networks import TorchAudioEncoder
+
+from lipsync_preprocessing.networks.torch_networks import TorchAudioEncoder
 
 Floats = NDArray[np.floating]
 WIDTH = 0.5  # of the published encoder: enough for one avatar, at a quarter of the computation

@@ -40,8 +40,9 @@ def errors_in_one_line(command: _Command[_Parameters]) -> _Command[_Parameters]:
             _say_error(str(error))
             sys.exit(1)
         except ModuleNotFoundError as error:
+            extra = "train" if error.name == "torch" else "preprocessing"
             _say_error(
-                f"this needs the package {error.name}: pip install 'lipsync-triton[preprocessing]'"
+                f"this needs the package {error.name}: pip install 'lipsync-triton[{extra}]'"
             )
             sys.exit(1)
 

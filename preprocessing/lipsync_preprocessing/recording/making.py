@@ -22,6 +22,7 @@ import numpy as np
 from lipsync_preprocessing.contract import FRAME_RATE
 from lipsync_preprocessing.dataset.types import Image
 from lipsync_preprocessing.errors import RecordingError
+from lipsync_preprocessing.recording.audio import SAMPLE_RATE, Samples
 from lipsync_preprocessing.recording.findings import (
     SHORTEST_S,
     Finding,
@@ -33,7 +34,7 @@ from lipsync_preprocessing.recording.rest import RestLoop, find_rest
 from lipsync_preprocessing.recording.square import landmark_lines
 from lipsync_preprocessing.recording.track import Track, levels
 from lipsync_preprocessing.recording.tracker import FaceTracker, Sighting
-from lipsync_preprocessing.recording.video import SAMPLE_RATE, Part, Recording, Samples
+from lipsync_preprocessing.recording.video import Part, Recording
 
 Report = Callable[[str, int, int], None]
 

@@ -11,7 +11,7 @@ from lipsync_preprocessing.contract import FRAME_RATE
 from lipsync_preprocessing.recording.track import Track
 
 SHORTEST_S, LONGEST_S = 1.0, 10.0
-_UNLIKE_COSTS_S = 60.0  # a difference of the whole side costs so many seconds of length
+_UNLIKE_COSTS_S = 20.0  # a difference of the whole side costs so many seconds of length
 _BRIDGED = 3  # frames: a mouth that seems open for so long does not end a pause
 
 

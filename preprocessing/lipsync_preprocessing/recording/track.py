@@ -1,4 +1,4 @@
-"""What was measured of a recording, frame by frame."""
+"""The measurements of a recording, frame by frame."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from lipsync_preprocessing.contract import FRAME_RATE
+from lipsync_preprocessing.recording.audio import SAMPLE_RATE, Samples
 from lipsync_preprocessing.recording.mesh import COUNT, LIPS, opening, yaw_degrees
 from lipsync_preprocessing.recording.square import rectangles, smoothed, squares
 from lipsync_preprocessing.recording.tracker import THUMBNAIL, Sighting
-from lipsync_preprocessing.recording.video import SAMPLE_RATE, Held, Samples
+from lipsync_preprocessing.recording.video import Held
 
 _FRAME_SAMPLES = SAMPLE_RATE // FRAME_RATE
 _SILENCE_DB = -100.0
@@ -49,7 +50,7 @@ class Track:
 
     @cached_property
     def found(self) -> npt.NDArray[np.bool_]:
-        """Whether the face was found, bool [N]."""
+        """Frames in which the face was found, bool [N]."""
         return np.asarray(np.isfinite(self.points[:, 0, 0]))
 
     @cached_property
@@ -76,7 +77,7 @@ class Track:
 
     @cached_property
     def yaw(self) -> npt.NDArray[np.float64]:
-        """How far the head is turned to the side, degrees, float64 [N]."""
+        """The turn of the head to the side, degrees, float64 [N]."""
         measured = [0.0 if s.points is None else yaw_degrees(s.points) for s in self.sightings]
         return self._filled(measured)
 
@@ -94,13 +95,13 @@ class Track:
 
     @cached_property
     def closed(self) -> npt.NDArray[np.bool_]:
-        """Whether the mouth is closed, bool [N]."""
+        """Frames in which the mouth is closed, bool [N]."""
         low, high = np.percentile(self.opening, [5, 95])
         return np.asarray(self.opening < max(_CLOSED, low + 0.15 * (high - low)))
 
     @cached_property
     def quiet(self) -> npt.NDArray[np.bool_]:
-        """Whether nobody speaks, bool [N]: the level is near that of the recording's pauses."""
+        """Frames in which nobody speaks, bool [N]: the level is near that of the recording's pauses."""
         floor, speech = np.percentile(self.level, [5, 95])
         limit = floor + 0.3 * (speech - floor) if speech - floor > 12 else _SILENCE_DB
         return self.level < limit

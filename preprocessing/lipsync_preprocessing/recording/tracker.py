@@ -21,7 +21,7 @@ _SHARPNESS_SIDE = 160  # pixels
 
 @dataclass(frozen=True)
 class Sighting:
-    """What one frame shows of the face.
+    """The face as one frame shows it.
 
     Attributes:
         points: of the mesh; None if the face is lost.

@@ -8,26 +8,22 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-import av.error
 import cv2
 import numpy as np
-import numpy.typing as npt
-import soxr
 
 from lipsync_preprocessing.contract import FRAME_RATE
 from lipsync_preprocessing.dataset.images import check_pixels
 from lipsync_preprocessing.dataset.types import Image
 from lipsync_preprocessing.dataset.video import to_bgr
-from lipsync_preprocessing.errors import DatasetError, RecordingError, one_line
+from lipsync_preprocessing.errors import DatasetError, RecordingError
 from lipsync_preprocessing.files import check_file
+from lipsync_preprocessing.recording.audio import Samples, read_audio
+from lipsync_preprocessing.recording.opened import Opened
 
-SAMPLE_RATE = 16_000  # Hz
 # A frame is looked up this long after the beginning of its 25th of a second: far from the moments at which
 # frames of the usual rates (24 to 240) change, so that rounded time stamps give the same frames.
 _INTO_FRAME_S = Fraction(12, 1000)
 _LONGEST_HOLD_S = 0.5
-
-Samples = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -59,7 +55,9 @@ class Recording:
         self.path, self._part, self._height = path, part, height
         self.held: list[Held] = []
         check_file(path, RecordingError)
-        with self._opened() as container:
+        with Opened(self.path) as container:
+            if not container.streams.video:
+                raise RecordingError(f"{path}: expected a video, it has no video stream")
             stream = container.streams.video[0]
             try:
                 check_pixels(path, stream.width, stream.height)
@@ -101,35 +99,9 @@ class Recording:
 
     def audio(self) -> Samples:
         """Return the speech beside the frames: float32 [n], mono, 16 kHz, from the part's first frame on."""
-        zero = self._first_time()
-        with self._opened() as container:
-            stream = container.streams.audio[0]
-            rate = stream.rate
-            begin = zero + Fraction(self._part.start_s)
-            blocks: dict[int, Samples] = {}
-            at = 0
-            resampler = av.AudioResampler("fltp", stream.layout, rate)
-            for frame in container.decode(stream):
-                for part in resampler.resample(frame):
-                    block = part.to_ndarray().mean(axis=0).astype(np.float32)
-                    if part.pts is not None and part.time_base is not None:
-                        stamp = round((part.pts * part.time_base - begin) * rate)
-                        # Time stamps are rounded; only a real gap or a start elsewhere moves the audio.
-                        at = stamp if not blocks or abs(stamp - at) > rate // 50 else at
-                    blocks[at] = block
-                    at += len(block)
-        if not blocks:
-            raise RecordingError(f"{self.path}: expected speech, its audio stream is empty")
-        last = max(start + len(block) for start, block in blocks.items())
-        if self._part.end_s is not None:
-            last = min(last, round((self._part.end_s - self._part.start_s) * rate))
-        samples = np.zeros(max(last, 0), np.float32)
-        for start, block in blocks.items():
-            inside = block[max(0, -start) : max(0, last - start)]
-            samples[max(0, start) : max(0, start) + len(inside)] = inside
-        if rate == SAMPLE_RATE or not len(samples):
-            return samples
-        return np.asarray(soxr.resample(samples, rate, SAMPLE_RATE), np.float32)
+        part = self._part
+        seconds = None if part.end_s is None else part.end_s - part.start_s
+        return read_audio(self.path, self._first_time() + Fraction(part.start_s), seconds)
 
     def _at(self, number: int) -> Fraction:
         """Return the time at which a frame of 25 per second is looked up, from the recording's start."""
@@ -142,7 +114,7 @@ class Recording:
 
     def _shown(self) -> Iterator[tuple[av.VideoFrame, Fraction, Fraction]]:
         """Yield each frame with the times between which it is shown, from the first frame's own."""
-        with self._opened() as container:
+        with Opened(self.path) as container:
             stream = container.streams.video[0]
             stream.codec_context.thread_type = "AUTO"
             usual = 1 / (stream.average_rate or Fraction(FRAME_RATE))
@@ -163,7 +135,7 @@ class Recording:
             yield (*before, before[1] + usual)
 
     def _first_time(self) -> Fraction:
-        with self._opened() as container:
+        with Opened(self.path) as container:
             for frame in container.decode(container.streams.video[0]):
                 return Fraction(frame.pts or 0) * (frame.time_base or 0)
         raise RecordingError(f"{self.path}: expected a video, it has no frame")
@@ -178,35 +150,3 @@ class Recording:
             wide = 2 * round(width * self._height / height / 2)
             image = cv2.resize(image, (wide, self._height), interpolation=cv2.INTER_AREA)
         return np.asarray(image, np.uint8)
-
-    def _opened(self) -> _Opened:
-        return _Opened(self.path)
-
-
-class _Opened:
-    """A recording that is opened for reading; FFmpeg's errors, also those of its use, are RecordingErrors."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> av.container.InputContainer:
-        try:
-            # Only files: a playlist could name addresses.
-            options = {"protocol_whitelist": "file"}
-            self._container = av.open(f"file:{self._path}", options=options)
-        except (av.error.FFmpegError, OSError, ValueError) as error:
-            raise self._error(error) from error
-        if not self._container.streams.video:
-            self._container.close()
-            raise RecordingError(f"{self._path}: expected a video, it has no video stream")
-        return self._container
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        self._container.close()
-        if isinstance(error, av.error.FFmpegError):
-            raise self._error(error) from error
-
-    def _error(self, error: Exception) -> RecordingError:
-        return RecordingError(
-            f"{self._path}: expected a video, but it cannot be decoded: {one_line(error)}"
-        )

@@ -1,0 +1,59 @@
+"""The course of a training: lines, log.csv and, if it is installed, TensorBoard."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from lipsync_preprocessing.training.folder import TrainingFolder
+
+GREY_LEVELS = 255.0
+
+
+class Progress:
+    """Means of the losses between two looks at the held-out part, and the time that remains."""
+
+    def __init__(self, folder: TrainingFolder, step: int, say: Callable[[str], object]) -> None:
+        self._folder, self._say = folder, say
+        self._first, self._begun = step, time.monotonic()
+        self._sums: dict[str, float] = {}
+        self._counts: dict[str, int] = {}
+        self._board = _tensorboard(folder)
+
+    def add(self, terms: dict[str, float]) -> None:
+        """Add the losses of a step."""
+        for name, value in terms.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+            self._counts[name] = self._counts.get(name, 0) + 1
+
+    def look(self, step: int, total: int, rate: float, held_out: float) -> None:
+        """Write the means since the last look."""
+        means = {name: self._sums[name] / self._counts[name] for name in self._sums}
+        self._sums, self._counts = {}, {}
+        row = {"step": float(step), "rate": rate, "held_out_sync": held_out}
+        names = ("pixels", "gradient", "sync", "perceptual")  # each row has the same columns
+        row.update({name: means.get(name, 0.0) for name in names})
+        self._folder.log(row)
+        if self._board is not None:
+            for name, value in row.items():
+                self._board.add_scalar(name, value, step)
+            self._board.flush()
+        left = (time.monotonic() - self._begun) / max(1, step - self._first) * (total - step)
+        self._say(
+            f"step {step} of {total}: {GREY_LEVELS * means.get('pixels', 0.0):.2f} grey levels, held-out sync"
+            f" {held_out:.3f}; about {left / 60:.0f} min left"
+        )
+
+    def close(self) -> None:
+        """Close what was opened."""
+        if self._board is not None:
+            self._board.close()
+
+
+def _tensorboard(folder: TrainingFolder) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder / "tensorboard"))
