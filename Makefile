@@ -37,7 +37,8 @@ test-fast: $(READY)
 ## make test-export  the tests of checkpoints and trainings, which need torch
 test-export: $(READY)
 	scripts/install-torch "$(BIN)"
-	$(BIN)/python -m pytest tests/preprocessing/test_checkpoint_export.py tests/preprocessing/test_training.py
+	$(BIN)/python -m pytest tests/preprocessing/test_checkpoint_export.py tests/preprocessing/test_training.py \
+	  tests/preprocessing/test_creation.py
 
 ## make check     formatting, lint, types
 check: $(READY)

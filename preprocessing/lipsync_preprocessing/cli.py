@@ -9,6 +9,7 @@ import click
 
 from lipsync_preprocessing.commands.add import add
 from lipsync_preprocessing.commands.check import check
+from lipsync_preprocessing.commands.create import create
 from lipsync_preprocessing.commands.dataset import dataset
 from lipsync_preprocessing.commands.inspect import inspect
 from lipsync_preprocessing.commands.list import list_avatars
@@ -24,5 +25,5 @@ def main() -> None:
     """Make avatars of recordings, add them to a Triton model repository, and look after them."""
 
 
-for _command in (dataset, train, add, list_avatars, remove, check, inspect, update, tune):
+for _command in (create, dataset, train, add, list_avatars, remove, check, inspect, update, tune):
     main.add_command(_command)

@@ -17,6 +17,7 @@ HARDWARE = "hardware: "  # begins a reason that no installation can remove
 _NEEDS_PACKAGE = {
     "test_checkpoint_export.py": ("torch", "make test-export"),
     "test_training.py": ("torch", "make test-export"),
+    "test_creation.py": ("torch", "make test-export"),
     "test_pipecat.py": ("pipecat", "Python 3.11 or later"),
     "test_pipecat_webrtc.py": ("pipecat", "Python 3.11 or later"),
 }

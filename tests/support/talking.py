@@ -10,7 +10,12 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
+from motion import pose
+from mouth import MOUTH_Y
 
+from lipsync_preprocessing.avatar.pack import read_pack
+from support.demo_motion import pose_of
+from support.toy_avatars import ROOT
 from support.toy_datasets import write_jpegs, write_landmarks
 
 Array = npt.NDArray[Any]
@@ -72,3 +77,24 @@ def write_dataset(directory: Path, frames: int) -> Path:
     }
     (directory / "measurements.json").write_text(json.dumps(measured))
     return directory
+
+
+def demo_frames(frames: int, height: int) -> list[Array]:
+    """Return the demo avatar's frames with a mouth that `audio` goes with: uint8 (height, W, 3) BGR.
+
+    The mouth is painted into the committed frames: to draw them anew takes a third of a second each.
+    """
+    base = [frame.image for frame in read_pack(ROOT / "examples/demo/weights/frames.npz")]
+    shown = []
+    for k, open_ in enumerate(opening(frames)):
+        place = pose_of(k)
+        at = pose(place)
+        roll = np.radians(at.roll_deg)
+        x, y = at.x - at.scale * MOUTH_Y * np.sin(roll), at.y + at.scale * MOUTH_Y * np.cos(roll)
+        image = base[place].copy()
+        if open_ > 0.1:
+            centre, size = (round(x), round(y + 10 * open_)), (30, round(22 * open_))
+            cv2.ellipse(image, centre, size, at.roll_deg, 0, 360, (40, 20, 60), -1, cv2.LINE_AA)
+        width = round(image.shape[1] * height / image.shape[0])
+        shown.append(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA))
+    return shown
