@@ -13,6 +13,7 @@ LipSyncError
     ├── ServerLost          the server answered before, and stopped
     ├── ServerTimeout       no response came in time
     ├── Overloaded          the server refuses more work for now
+    │   └── QueueTimeout    the request waited in the server's queue for as long as it may
     ├── NotAllowed          the gateway refuses the caller: no token, a wrong one, or a call it does not allow
     ├── UnknownAvatar       the server has no such avatar, or it is not ready
     └── Rejected            the server refused the request; the message says why
@@ -67,6 +68,10 @@ class ServerTimeout(ServerError):
 
 class Overloaded(ServerError):
     """The server refuses more work for now."""
+
+
+class QueueTimeout(Overloaded):
+    """The request waited in the server's queue for as long as it may."""
 
 
 class NotAllowed(ServerError):

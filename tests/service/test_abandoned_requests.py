@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import queue
 import time
 import urllib.request
@@ -12,8 +13,17 @@ import pytest
 import tritonclient.grpc
 from tritonclient.utils import InferenceServerException
 
+from lipsync_client import AsyncLipSyncClient, Overloaded
+from lipsync_client._transports.request import Request
 from lipsync_embedded import Server
-from support.triton_calls import Triton, frames_made, infer_inputs, slice_request, speech
+from support.triton_calls import (
+    PROTOCOLS,
+    Triton,
+    frames_made,
+    infer_inputs,
+    slice_request,
+    speech,
+)
 
 FRAMES = 32
 REQUESTS = 12
@@ -94,3 +104,28 @@ def test_a_request_waits_in_a_queue_no_longer_than_its_timeout(
     assert all("Request timeout expired" in str(error) for error in refused)
     generated = at_rest(lambda: frames_made(server, "toy_generator")) - before
     assert generated == (len(burst.calls) - len(refused)) * FRAMES
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_request_that_must_not_wait_for_long_is_refused_and_not_sent_again(
+    server: Server, protocol: str
+) -> None:
+    urls = {"grpc": server.grpc_url, "http": server.http_url}
+    requests = [
+        Request("toy", Triton.tensors(**slice_request(speech(3.0), 8, FRAMES)), "JPEG", queue_s=q)
+        for q in [60.0] * 4 + [0.0] * REQUESTS
+    ]
+
+    async def send() -> list[object]:
+        async with AsyncLipSyncClient(urls[protocol]) as client:
+            backend = await client._open()
+            calls = [backend.infer(request, 120.0) for request in requests]
+            return await asyncio.gather(*calls, return_exceptions=True)
+
+    before = at_rest(lambda: frames_made(server, "toy_generator"))
+    outcomes = asyncio.run(send())
+    refused = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
+    assert len(refused) > REQUESTS // 2
+    assert all(isinstance(error, Overloaded) for error in refused), refused
+    generated = at_rest(lambda: frames_made(server, "toy_generator")) - before
+    assert generated == (len(requests) - len(refused)) * FRAMES

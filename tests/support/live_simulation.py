@@ -14,7 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lipsync_client import LiveEvent, LiveFrame, LiveOptions, LiveSession, RenderOptions, protocol
+from lipsync_client import (
+    LiveEvent,
+    LiveFrame,
+    LiveOptions,
+    LiveSession,
+    QueueTimeout,
+    RenderOptions,
+    protocol,
+)
 from lipsync_client._avatar import Avatar
 from lipsync_client._live.audio import LiveAudio
 from lipsync_client._live.pool import LivePool
@@ -34,14 +42,14 @@ class SimulatedServer:
     Attributes:
         frame_s: seconds for a frame.
         overhead: of a request, in frames.
-        frames: frames made so far.
+        frames, requests, refused: frames made, and requests answered and refused so far.
         stands_still_until: no response comes before this time.
         error: raised by every request.
     """
 
     def __init__(self, frame_s: float = 0.015, overhead: float = 1.0) -> None:
         self.frame_s, self.overhead = frame_s, overhead
-        self.frames = self.requests = 0
+        self.frames = self.requests = self.refused = 0
         self.stands_still_until = 0.0
         self.error: Exception | None = None
         self._turn = asyncio.Lock()
@@ -57,7 +65,12 @@ class SimulatedServer:
             raise self.error
         numbers = {k: int(v[0]) for k, v in request.inputs.items() if k != "AUDIO"}
         audio, count = request.inputs["AUDIO"], numbers["FRAME_COUNT"]
-        await self._turn.acquire()  # a request that is cancelled before its turn costs nothing
+        # A request that is cancelled before its turn, or whose time is over then, costs nothing.
+        try:
+            await asyncio.wait_for(self._turn.acquire(), request.queue_s)
+        except (asyncio.TimeoutError, TimeoutError) as e:
+            self.refused += 1
+            raise QueueTimeout("Request timeout expired") from e
         work = asyncio.create_task(self._work(count))
         work.add_done_callback(lambda _: self._turn.release())
         await asyncio.shield(work)  # and one that is cancelled later occupies the server to its end

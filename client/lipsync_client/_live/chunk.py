@@ -20,6 +20,7 @@ class Chunk:
         idle: the frames depend on nothing but silence.
         sent_at: when it was requested.
         deadline: until when it was of use then.
+        sent_again: it was requested a second time, because the server refused it.
         done_at: when the response came, or was given up.
         frames: the response; empty if it was given up, None before.
     """
@@ -30,6 +31,7 @@ class Chunk:
     idle: bool
     sent_at: float
     deadline: float = math.inf
+    sent_again: bool = False
     done_at: float = math.inf
     frames: Sequence[Any] | None = field(default=None, repr=False)
 

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from .. import protocol
 from .._avatar import Avatar
-from .._errors import Incompatible, NotAllowed, Overloaded, Rejected, ServerError
+from .._errors import (
+    Incompatible,
+    NotAllowed,
+    Overloaded,
+    QueueTimeout,
+    Rejected,
+    ServerError,
+)
 from .._render import RenderOptions, request_for
 from .audio import LEAD, LiveAudio
 from .chunk import Chunk
@@ -62,20 +71,29 @@ class ChunkRequests:
             return
         if chunk.idle:
             index = self._schedule.loop_index(chunk.start)
-            task = self._shared.idle.fetch(index, chunk.wanted, self._timeout_s)
+            self._await(chunk, self._shared.idle.fetch(index, chunk.wanted, self._timeout_s))
         else:
-            begin, samples = self._audio.slice(chunk.start, chunk.wanted)
-            request = request_for(
-                self._avatar,
-                self._options,
-                samples,
-                begin,
-                protocol.LIVE,
-                chunk.start + LEAD,
-                chunk.wanted,
-                self._options.loop_offset - LEAD,
-            )
-            task = self._shared.fetch(request, chunk.wanted, self._timeout_s)
+            self._send_speech(chunk, self._schedule.share.patience_s)
+
+    def _send_speech(self, chunk: Chunk, patience_s: float) -> None:
+        """Request a chunk of speech, which waits in the server's queue for no longer than is of use."""
+        begin, samples = self._audio.slice(chunk.start, chunk.wanted)
+        left_s = max(0.0, chunk.deadline - self._loop.time())
+        left_s -= min(self._shared.speed.time_for(chunk.wanted), left_s / 2)
+        request = request_for(
+            self._avatar,
+            self._options,
+            samples,
+            begin,
+            protocol.LIVE,
+            chunk.start + LEAD,
+            chunk.wanted,
+            self._options.loop_offset - LEAD,
+        )
+        request = replace(request, queue_s=min(patience_s, left_s))
+        self._await(chunk, self._shared.fetch(request, chunk.wanted, self._timeout_s))
+
+    def _await(self, chunk: Chunk, task: asyncio.Future[list[Any]]) -> None:
         self._schedule.share.sent(chunk.sent_at)
         self._tasks[chunk] = task
         task.add_done_callback(lambda task: self._done(chunk, task))
@@ -167,14 +185,24 @@ class ChunkRequests:
             if not task.cancelled():
                 task.exception()
             return
-        self._unblock(chunk)
         error, now = task.exception(), self._loop.time()
+        if isinstance(error, QueueTimeout) and self._may_wait(chunk, now):
+            chunk.sent_again = True
+            self._send_speech(chunk, math.inf)
+            return
+        self._unblock(chunk)
         if error is None:
             self._last_error = None
             self._schedule.came(chunk, task.result(), now)
         else:
             self._note_error(error, chunk, now)
         self._changed()
+
+    def _may_wait(self, chunk: Chunk, now: float) -> bool:
+        """Return whether a chunk that was refused is requested again: its frames may wait for it."""
+        schedule = self._schedule
+        may_wait = schedule.times.left_s > 0 and schedule.share.share >= 1.0
+        return may_wait and now < chunk.deadline and chunk.frames is None and not chunk.sent_again
 
     def _unblock(self, chunk: Chunk) -> None:
         """Note that a chunk's request has ended; if it was the late one, others are sent again."""

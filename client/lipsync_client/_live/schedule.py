@@ -119,11 +119,7 @@ class Schedule:
         self._report.waited(frames)
 
     def place(self, now: float) -> list[Chunk]:
-        """Place the audio that waits, if it can be played from then on without a break.
-
-        Returns:
-            The chunks that are no longer wanted.
-        """
+        """Place the audio that waits, if it can be played without a break; return the chunks to abandon."""
         in_hand_s = self._audio.waiting / self._options.rate
         if not self.times.begun or self._audio.open or not in_hand_s:
             return []
@@ -184,7 +180,10 @@ class Schedule:
 
     def came(self, chunk: Chunk, frames: Sequence[Any], now: float) -> None:
         """Note the response to a chunk, also to one that was given up."""
-        self.share.answered(now, chunk.sent_at, chunk.deadline - chunk.sent_at)
+        if chunk.idle:  # it may be requested late, and no session asks for many
+            self.share.heard()
+        else:
+            self.share.answered(now, chunk.sent_at, chunk.deadline - chunk.sent_at)
         if chunk.frames is None:
             chunk.frames, chunk.done_at = frames, now
 

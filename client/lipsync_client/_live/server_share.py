@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import math
+import random
 
 _LEAST = 0.02
 _CROWDED, _FREE = 0.5, 0.25  # of the time that there was for a response
-_BACK_OFF, _GIVEN_UP = 0.7, 0.5
+_CROWDED_BACK_OFF, _BACK_OFF, _GIVEN_UP = 0.9, 0.7, 0.5
 # Per second: of all frames, and of the share while the server is free.
-_RISE, _GROWTH = 0.012, 0.1
-_STEP = 1.5  # factor by which the share rises at most between two responses
+_RISE, _GROWTH = 0.02, 0.1
+# The share rises at most by this factor between two responses, or to this value if that is more.
+_STEP, _FIRST_STEP = 1.5, 0.1
 _BLOCKED = 2.0  # times that a response has taken when it is given up
 _MOST_IN_FLIGHT = 4  # requests
 _FEWEST = 4  # frames worth a request, whose overhead is that of about one more
+_PATIENCE_S, _LONGEST_PATIENCE_S = 0.4, 2.0
+_PATIENCE_GROWTH = 1.3  # factor for each refusal in a row
 
 
 class ServerShare:
     """The share of its frames that a session requests.
 
-    It rises by a constant amount per second while responses come early, and falls by a factor when they come
-    late. With that rule many sessions share a server evenly and without knowing of each other (additive
-    increase, multiplicative decrease: Chiu and Jain, 1989).
+    It rises by a constant amount per second, and falls by a factor when a response comes late or the server
+    refuses a request. With that rule many sessions share a server evenly and without knowing of each other
+    (additive increase, multiplicative decrease: Chiu and Jain, 1989). Chance decides which requests are
+    refused; without it a session whose requests always come at a bad moment would get nothing.
 
     Attributes:
         share: 1 unless the server is overloaded.
@@ -31,10 +36,21 @@ class ServerShare:
         self.share = self._before_fall = 1.0
         self.most_in_flight = 1
         self._credit = 0.0  # frames
+        self._worth = _FEWEST  # frames that the next request asks for at least
+        self._patience_s = _PATIENCE_S
         self._most = 1.0  # until the next response
         self._fell_at = self._at = self._blocked_until = -math.inf
         self._free = False
         self._waiting_since: float | None = None
+
+    @property
+    def patience_s(self) -> float:
+        """Longest wait in the server's queue for the next request, in seconds.
+
+        It is short, so that the server drops requests rather than that all come late; and longer after each
+        refusal, so that nobody is refused for long.
+        """
+        return self._patience_s * random.uniform(0.5, 1.5)
 
     def granted(self, now: float, count: int) -> int:
         """Return how many of the next `count` frames to request."""
@@ -44,9 +60,10 @@ class ServerShare:
         self._at = now
         self._credit = min(self._credit + count * self.share, 2.0 * count)
         wanted = count if self.share >= 1.0 else min(count, int(self._credit))
-        if now < self._blocked_until or wanted < min(_FEWEST, count):
+        if now < self._blocked_until or wanted < min(self._worth, count):
             return 0
         self._credit -= wanted
+        self._worth = random.randint(_FEWEST, 2 * _FEWEST)
         return wanted
 
     def sent(self, now: float) -> None:
@@ -57,15 +74,18 @@ class ServerShare:
     def answered(self, now: float, sent_at: float, had_s: float) -> None:
         """Note a response, and how much time there was for it."""
         self.heard()
+        self._patience_s = _PATIENCE_S
         took_s = now - sent_at
+        self._free = took_s < _FREE * had_s
         if took_s > _CROWDED * had_s:
-            self._free, self.most_in_flight = False, 1
-            factor = min(_BACK_OFF, _BACK_OFF * had_s / took_s)
+            late = took_s > had_s
+            factor = _BACK_OFF * had_s / took_s if late else _CROWDED_BACK_OFF
+            self.most_in_flight = 1
             self._fall(now, sent_at, factor)
             self.share = max(_LEAST, min(self.share, self._before_fall * factor))
-            return
-        self._most = _STEP * self.share
-        self._free = took_s < _FREE * had_s
+            if late:
+                return
+        self._limit_rise()
         if self._free:
             self.most_in_flight = _MOST_IN_FLIGHT
 
@@ -82,6 +102,7 @@ class ServerShare:
         """Note that the server was too busy for a request."""
         self.heard()
         self._fall(now, sent_at, _BACK_OFF)
+        self._patience_s = min(_LONGEST_PATIENCE_S, self._patience_s * _PATIENCE_GROWTH)
 
     def heard(self) -> None:
         """Note that the server responded, in whatever way."""
@@ -96,4 +117,7 @@ class ServerShare:
             self._before_fall = self.share
             self.share = max(_LEAST, self.share * factor)
             self._fell_at = now
-            self._most = _STEP * self.share
+            self._limit_rise()
+
+    def _limit_rise(self) -> None:
+        self._most = max(_FIRST_STEP, _STEP * self.share)

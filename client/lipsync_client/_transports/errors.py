@@ -11,6 +11,7 @@ from tritonclient.utils import InferenceServerException
 from .._errors import (
     NotAllowed,
     Overloaded,
+    QueueTimeout,
     Rejected,
     ServerError,
     ServerLost,
@@ -51,6 +52,7 @@ _TABLE = (
         "{reason}; ask for fewer frames in one request",
         phrases=("message larger than max",),
     ),
+    _Row(QueueTimeout, _LATE, phrases=("request timeout expired",)),
     _Row(
         Overloaded,
         _FULL,
@@ -76,12 +78,7 @@ _TABLE = (
         phrases=("unknown model", "is not ready", "is not found"),
     ),
     # tritonclient's blocking HTTP client reports its own timeout as 499.
-    _Row(
-        ServerTimeout,
-        _LATE,
-        phrases=("request timeout expired",),
-        statuses=("DEADLINE_EXCEEDED", "504", "408", "499"),
-    ),
+    _Row(ServerTimeout, _LATE, statuses=("DEADLINE_EXCEEDED", "504", "408", "499")),
     _Row(Unreachable, _UNREACHABLE, statuses=("UNAVAILABLE", "CANCELLED", "502")),
     _Row(Overloaded, _FULL, statuses=("RESOURCE_EXHAUSTED",)),
     _Row(Rejected, "{reason}", statuses=("INVALID_ARGUMENT", "400", "413")),

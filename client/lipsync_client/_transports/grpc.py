@@ -53,7 +53,7 @@ class GrpcTransport(BaseTransport):
             **self._arguments(request),
             outputs=[triton.InferRequestedOutput(request.output)],
             headers=self.headers_for(request),
-            timeout=queue_timeout_us(timeout_s),
+            timeout=queue_timeout_us(timeout_s, request),
         )
         return self._tensor(await self.call(call, timeout_s), request, request.output)
 

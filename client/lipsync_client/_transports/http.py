@@ -60,7 +60,7 @@ class HttpTransport(BaseTransport):
             outputs=[triton.InferRequestedOutput(request.output)],
             request_id=self.request_id(request),
             parameters=dict(request.parameters) or None,
-            timeout=queue_timeout_us(timeout_s),
+            timeout=queue_timeout_us(timeout_s, request),
         )
         headers = {**self.headers_for(request), _HEADER_LENGTH: str(header_length)}
         path = f"/v2/models/{quote(request.model)}/infer"

@@ -14,6 +14,7 @@ from typing import TypeVar
 from .._errors import (
     InputError,
     Overloaded,
+    QueueTimeout,
     ServerError,
     ServerLost,
     ServerTimeout,
@@ -62,6 +63,7 @@ class Replicas:
 
         Raises:
             ServerError: of the last try, when no other can help or `timeout_s` is over.
+            QueueTimeout: the request waited in a server's queue for its `queue_s`.
         """
         tries = Tries(request.model, _now(), timeout_s, len(self._by_replica))
         while True:
@@ -69,6 +71,8 @@ class Replicas:
             try:
                 return await self._ask(replica, request, tries)
             except _RETRIED as error:
+                if isinstance(error, QueueTimeout):
+                    raise
                 await self._before_another_try(tries, replica, error)
 
     def check_streams(self) -> None:

@@ -91,12 +91,15 @@ class Request:
         inputs: tensors by name.
         output: name of the output.
         parameters: encoder options.
+        queue_s: longest wait in a queue of the server, in seconds: after it the response would be of no use.
+            The server refuses the request then, and it is not sent again.
     """
 
     model: str
     inputs: dict[str, Tensor]
     output: Output
     parameters: Mapping[str, Parameter] = field(default_factory=Parameters)
+    queue_s: float | None = None
 
     @property
     def first_frame(self) -> int:

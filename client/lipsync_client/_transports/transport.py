@@ -75,9 +75,10 @@ class BaseTransport:
         return ServerError(f"{self.url}: {request.model} responded without {output}")
 
 
-def queue_timeout_us(timeout_s: float) -> int:
+def queue_timeout_us(timeout_s: float, request: Request) -> int:
     """Return Triton's request parameter `timeout`: the longest wait in a model's queue, microseconds.
 
     The server drops a request that has waited for longer: its caller no longer waits for the response.
     """
-    return math.ceil(timeout_s * 1e6)
+    wait_s = timeout_s if request.queue_s is None else min(timeout_s, request.queue_s)
+    return max(1, math.ceil(wait_s * 1e6))  # 0 would mean no limit
