@@ -14,6 +14,7 @@ COMMANDS = {
     "memory": ("memory", "Measure the memory of each process, and its parts."),
     "sessions": ("sessions", "Measure the number of live sessions that this machine carries."),
     "live": ("live", "Measure live sessions as a conversation has them."),
+    "doors": ("doors.command", "Measure WebRTC, a bot, LiveKit and the page with real peers."),
     "gpu": ("gpu.command", "Measure the network and the service on an NVIDIA GPU."),
 }
 

@@ -75,6 +75,12 @@ class Probe:
         self._blocks += [(float(at), float(loud)) for at, loud in seen["blocks"]]
         self._played += [(float(v), int(rv), float(a), int(ra)) for v, rv, a, ra in seen["played"]]
 
+    def clear(self) -> None:
+        """Forget what was recorded, and begin the timeline anew."""
+        self.take()
+        for recorded in (self._frames, self._crops, self._blocks, self._played):
+            recorded.clear()
+
     @property
     def frames(self) -> int:
         """Return how many frames were decoded."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from lipsync_client.protocol import FPS
 
 STEP_S = 0.01  # of all curves
+_LEAST = 20  # samples that are compared
 _TRIED_S = 0.5  # the shift is looked for this far around the expected place
 Curve = NDArray[np.float64]
 
@@ -85,12 +86,18 @@ def place(seen: Points, wanted: Points, expected_s: float) -> tuple[float, float
     """Return the time in `seen` at which `wanted` begins, and their correlation there.
 
     The place of the highest correlation within half a second of the expected one; between the steps of 10 ms
-    by a parabola.
+    by a parabola. Only what was seen is compared: a frame that is missing does not count.
     """
-    times = np.arange(wanted.times[0], wanted.times[-1], STEP_S)
-    curve = wanted.at(times)
     shifts = np.arange(-_TRIED_S, _TRIED_S + STEP_S, STEP_S)
-    found = np.array([_correlation(seen.at(expected_s + s + times), curve) for s in shifts])
+
+    def at(begin: float) -> float:
+        times = seen.times - begin
+        inside = (times >= wanted.times[0]) & (times <= wanted.times[-1])
+        if inside.sum() < _LEAST:
+            return 0.0
+        return _correlation(seen.values[inside], wanted.at(times[inside]))
+
+    found = np.array([at(expected_s + shift) for shift in shifts])
     best = int(found.argmax())
     offset = 0.0
     if 0 < best < len(shifts) - 1:
@@ -98,6 +105,23 @@ def place(seen: Points, wanted: Points, expected_s: float) -> tuple[float, float
         bend = before - 2 * here + after
         offset = 0.0 if bend == 0 else 0.5 * (before - after) / bend
     return float(expected_s + shifts[best] + offset * STEP_S), float(found[best])
+
+
+def find(sound: Points, loud: Curve) -> float:
+    """Return the time at which a clip is heard best, wherever that is.
+
+    Args:
+        sound: loudness at the peer.
+        loud: of the clip, one value each 10 ms.
+    """
+    times = np.arange(sound.times[0], sound.times[-1], STEP_S)
+    wanted, seen = loud - loud.mean(), sound.at(times)
+    size = len(wanted)
+    sums = np.cumsum(np.concatenate([[0.0], seen]))
+    squares = np.cumsum(np.concatenate([[0.0], seen**2]))
+    power = squares[size:] - squares[:-size] - (sums[size:] - sums[:-size]) ** 2 / size
+    products = np.correlate(seen, wanted, "valid") / np.sqrt(np.maximum(power, 1e-9))
+    return float(times[int(products.argmax())])
 
 
 def begin_of_sound(sound: Points, floor: float = 0.02) -> float:

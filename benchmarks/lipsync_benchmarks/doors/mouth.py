@@ -56,6 +56,15 @@ class Mouth:
         closed = self.closed[(places + int(np.argmin(errors))) % period]
         return np.asarray(np.abs(crops.astype(int) - closed).mean(axis=(1, 2)), np.float64)
 
+    def opening_of(self, crop: NDArray[np.uint8]) -> float:
+        """Return the opening in one crop, at the place of the loop that it resembles most."""
+        return float(np.abs(self.closed.astype(np.int16) - crop).mean(axis=(1, 2)).min())
+
+    @property
+    def speaking(self) -> float:
+        """Return the opening from which on a mouth counts as speaking."""
+        return float(0.25 * self.opening.max())
+
 
 def crop_of(frame: NDArray[np.uint8], box: tuple[int, int, int, int]) -> NDArray[np.uint8]:
     """Return the region of a grey frame, uint8 (SIDE, SIDE)."""
@@ -64,27 +73,38 @@ def crop_of(frame: NDArray[np.uint8], box: tuple[int, int, int, int]) -> NDArray
     return np.asarray(cv2.resize(region, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def render_mouth(url: str, avatar: str, samples: NDArray[np.float32]) -> Mouth:
+def render_mouth(
+    url: str,
+    avatar: str,
+    samples: NDArray[np.float32],
+    box: tuple[int, int, int, int] | None = None,
+) -> Mouth:
     """Render a clip, and silence, offline.
 
     Args:
         samples: float32 (n,) at 16 kHz; a few seconds, since all frames are kept.
+        box: of the mouth; None to find it by what moves.
     """
     with LipSyncClient(url) as client:
         period = 2 * (client.avatar(avatar).frames - 1)
         spoken = _grey(client, avatar, samples)
         silent = _grey(client, avatar, np.zeros(640 * (max(period, len(spoken)) + 4), np.float32))
     places = np.arange(len(spoken))
-    moved = np.zeros(spoken[0].shape)
-    for frame, place in zip(spoken, places, strict=True):
-        moved += np.abs(frame.astype(int) - silent[place])
-    rows, columns = np.nonzero(moved > _MOVES * moved.max())
-    x, y = int(columns.min()), int(rows.min())
-    box = (x, y, int(columns.max()) + 1 - x, int(rows.max()) + 1 - y)
+    box = box or _moving(spoken, silent)
     closed = np.stack([crop_of(frame, box) for frame in silent[:period]])
     crops = np.stack([crop_of(frame, box) for frame in spoken])
     opening = np.abs(crops.astype(int) - closed[places % period]).mean(axis=(1, 2))
     return Mouth(box, closed, opening, loudness(samples, SAMPLE_RATE))
+
+
+def _moving(spoken: list[Grey], silent: list[Grey]) -> tuple[int, int, int, int]:
+    """Return the region in which two renders differ: x, y, width, height."""
+    moved = np.zeros(spoken[0].shape)
+    for frame, quiet in zip(spoken, silent, strict=False):
+        moved += np.abs(frame.astype(int) - quiet)
+    rows, columns = np.nonzero(moved > _MOVES * moved.max())
+    x, y = int(columns.min()), int(rows.min())
+    return x, y, int(columns.max()) + 1 - x, int(rows.max()) + 1 - y
 
 
 def _grey(client: LipSyncClient, avatar: str, samples: NDArray[np.float32]) -> list[Grey]:
