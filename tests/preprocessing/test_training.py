@@ -25,6 +25,7 @@ from lipsync_preprocessing.training.loop import GeneratorTraining, LoopSettings
 from lipsync_preprocessing.training.losses import PerceptualLoss, gradient_l1, weighted_l1
 from lipsync_preprocessing.training.material import Material, read_measured, write_faces
 from lipsync_preprocessing.training.mouth import MouthMeasure
+from lipsync_preprocessing.training.pairs import crop_places
 from lipsync_preprocessing.training.precision import choose_precision
 from lipsync_preprocessing.training.speech import Speech
 from lipsync_preprocessing.training.sync import SyncNetwork, train_sync
@@ -86,6 +87,20 @@ def test_pairs_are_those_of_the_contract(material: Material) -> None:
     assert material.held_out[0] - material.train[-1] > 16
     crop = material.batch(np.random.default_rng(1), 3, crop=True)
     assert crop.inputs.shape == (3, 6, 192, 192)
+
+
+@pytest.mark.parametrize(
+    ("mouth", "tops", "lefts"),
+    [
+        ((0.5, 0.4), [0, 32], [32, 64, 96]),  # the training code's square
+        ((0.5, 0.62), [96, 128], [32, 64, 96]),  # the demo avatar's
+        ((0.1, 0.95), [96, 128], [0, 32, 64]),
+    ],
+)
+def test_crops_lie_about_the_mouth(
+    mouth: tuple[float, float], tops: list[int], lefts: list[int]
+) -> None:
+    assert crop_places(mouth) == (tops, lefts)
 
 
 def test_audio_windows_are_the_services(material: Material) -> None:

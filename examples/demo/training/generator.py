@@ -26,6 +26,7 @@ from lipsync_preprocessing.training.losses import weighted_l1
 from lipsync_preprocessing.training.pairs import (
     WHOLE,
     Batch,
+    crop_places,
     infer,
     network_input,
     random_place,
@@ -40,6 +41,7 @@ PRECISION = Precision(torch.device("cpu"), "bf16")
 CONTEXT = 8  # embeddings before a frame's own, and after
 # Pixels from the patch's edge over which it blends into the avatar's own frame, so that there is no seam.
 RIM = 14
+CROP_PLACES = crop_places((0.5, 0.62))  # the drawn mouth's place in the face
 
 
 class TrainingAudio:
@@ -92,7 +94,7 @@ class TrainingFaces:
 
     def batch(self, rng: np.random.Generator, size: int, crop: bool = False) -> Batch:
         """Return `size` pairs: whole faces, or the same random crop of each."""
-        at = random_place(rng) if crop else WHOLE
+        at = random_place(rng, CROP_PLACES) if crop else WHOLE
         inner = self.inner[at]
         sources, targets, closed, blocks = [], [], [], []
         for n in rng.integers(0, len(self.faces), size):

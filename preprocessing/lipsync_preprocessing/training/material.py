@@ -21,6 +21,7 @@ from lipsync_preprocessing.training.pairs import (
     WHOLE,
     Batch,
     Place,
+    crop_places,
     network_input,
     random_place,
     to_pixels,
@@ -30,7 +31,7 @@ from lipsync_preprocessing.training.speech import Speech
 
 MEASUREMENTS = "measurements.json"
 _LEAST_S, _HELD_OUT, _LEAST_HELD_OUT_S, _MOST_HELD_OUT_S = 4.0, 0.1, 1.0, 20.0
-_USUAL_MOUTH = 0.5, 0.52  # of the face's side, in the training code's square
+_USUAL_MOUTH = 0.5, 0.4  # of the face's side, in the training code's square
 _MOUTH_WEIGHT, _MOUTH_WIDTH, _MOUTH_HEIGHT = 4.0, 60.0, 50.0  # pixels, deviations
 
 Frames = npt.NDArray[np.int64]
@@ -109,10 +110,11 @@ class Material:
         self.held_out: Frames = np.arange(count - held, count)
         self.train: Frames = np.arange(0, count - held - WINDOW)
         self._weights = _weights(measured.mouth)
+        self._places = crop_places(measured.mouth)
 
     def batch(self, rng: np.random.Generator, size: int, crop: bool = False) -> Batch:
         """Return `size` pairs of the training part."""
-        at = random_place(rng) if crop else WHOLE
+        at = random_place(rng, self._places) if crop else WHOLE
         frames = rng.choice(self.train, size)
         return self.pairs(frames, rng.choice(self.train, size), at)
 

@@ -15,10 +15,11 @@ from lipsync_preprocessing.networks.torch_networks import TorchGenerator
 
 # The first and larger part of the steps uses only the surroundings of the mouth: a third of the computation.
 CROP = 192  # pixels, a multiple of the network's 32
-CROP_TOPS, CROP_LEFTS = (96, 128), (32, 64, 96)
 _STRIDE = 32  # pixels of the face for each place of the audio branch's output
 
 Place = tuple[slice, slice]
+CropPlaces = tuple[list[int], list[int]]
+"""Rows and columns at which a crop may begin, pixels."""
 WHOLE: Place = (slice(0, FACE), slice(0, FACE))
 
 
@@ -58,9 +59,23 @@ class PairSource(Protocol):
         """Return `size` pairs: whole faces, or the same random crop of each."""
 
 
-def random_place(rng: np.random.Generator) -> Place:
-    """Return a random crop about the mouth."""
-    top, left = int(rng.choice(CROP_TOPS)), int(rng.choice(CROP_LEFTS))
+def crop_places(mouth: tuple[float, float]) -> CropPlaces:
+    """Return the places of crops that lie about a mouth, given as x and y in parts of the face's side.
+
+    They are multiples of the network's stride, so that the audio branch's output can be cropped alike.
+    """
+    possible = range(0, FACE - CROP + 1, _STRIDE)
+
+    def nearest(middle: float, count: int) -> list[int]:
+        first = middle * FACE - CROP / 2
+        return sorted(sorted(possible, key=lambda place: abs(place - first))[:count])
+
+    return nearest(mouth[1], 2), nearest(mouth[0], 3)
+
+
+def random_place(rng: np.random.Generator, places: CropPlaces) -> Place:
+    """Return one of the crops."""
+    top, left = int(rng.choice(places[0])), int(rng.choice(places[1]))
     return slice(top, top + CROP), slice(left, left + CROP)
 
 
