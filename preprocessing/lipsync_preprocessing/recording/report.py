@@ -117,7 +117,8 @@ def _warnings(findings: Sequence[Finding]) -> str:
     items = "".join(f"<li>{escape(str(finding))}</li>" for finding in findings[:_SHOWN_FINDINGS])
     if len(findings) > _SHOWN_FINDINGS:
         items += f"<li>and {len(findings) - _SHOWN_FINDINGS} more</li>"
-    return f'<h2 class="bad">{len(findings)} warnings</h2><ul>{items}</ul>'
+    title = "1 warning" if len(findings) == 1 else f"{len(findings)} warnings"
+    return f'<h2 class="bad">{title}</h2><ul>{items}</ul>'
 
 
 def _even(count: int, wanted: int) -> list[int]:
