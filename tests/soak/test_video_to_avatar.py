@@ -1,6 +1,6 @@
 """The drawn avatar, filmed while it speaks, becomes an avatar again, without what the drawing knows.
 
-On two free cores this takes about an hour and a half.
+By an estimate from the demo avatar's training, this takes an hour and a half on two free cores.
 """
 
 from __future__ import annotations
