@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from anyio import to_thread
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest, start_http_server
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
@@ -19,12 +21,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from lipsync_client import LipSyncError
 
 from . import _problems as problems
+from ._job_routes import job_routes
+from ._metrics import registry
+from ._openapi import document as openapi
 from ._peer import MAX_OFFER_BYTES
 from ._problems import Problem
-from ._service import Service
+from ._service import Service, service_of
 from ._settings import WebSettings
 from ._tracks import AUDIO_RATE
-from ._uploads import decode, in_blocks, save
+from ._uploads import decode, in_blocks, save_body
+from .jobs.files import FilesUnreachable
+from .jobs.store import StoreUnreachable
 
 _STATIC = Path(__file__).parent / "static"
 _SDP = "application/sdp"
@@ -51,9 +58,19 @@ def create_app(settings: WebSettings | None = None) -> Starlette:
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         app.state.service = service = Service(settings)
+        app.state.registry = registry(service.store, lambda: service.sessions)
+        listener = None
+        if settings.metrics_port is not None:
+            listener, _ = start_http_server(
+                settings.metrics_port, "0.0.0.0", registry=app.state.registry
+            )
         try:
+            await service.start()
             yield
         finally:
+            if listener is not None:
+                await to_thread.run_sync(listener.shutdown)
+                listener.server_close()
             await service.close()
 
     return Starlette(
@@ -69,33 +86,35 @@ def create_app(settings: WebSettings | None = None) -> Starlette:
             Route("/v1/sessions/{id}/whip", _whip, methods=["POST", "DELETE"]),
             Route("/v1/sessions/{id}/audio", _audio, methods=["POST"]),
             Route("/v1/sessions/{id}/interrupt", _interrupt, methods=["POST"]),
-            Route("/v1/jobs", _add_job, methods=["POST"]),
-            Route("/v1/jobs/{id}", _job, methods=["GET", "DELETE"]),
-            Route("/v1/jobs/{id}/video", _job_video),
+            *job_routes(),
+            Route("/api", _api_page),
+            Route("/openapi.json", _openapi),
+            Route("/metrics", _metrics),
             Mount("/static", StaticFiles(directory=_STATIC)),
         ],
-        middleware=[Middleware(_Guard, token=settings.token)],
+        middleware=[Middleware(_Guard)],
         exception_handlers={
-            Problem: problems.on_http_exception,
-            404: problems.on_http_exception,
-            405: problems.on_http_exception,
+            HTTPException: problems.on_http_exception,
+            500: problems.on_failure,
             LipSyncError: problems.on_client_error,
+            StoreUnreachable: problems.on_unreachable,
+            FilesUnreachable: problems.on_unreachable,
         },
         lifespan=lifespan,
     )
 
 
 class _Guard:
-    """ASGI middleware that adds the security headers, and asks for the token under /v1/.
+    """ASGI middleware that adds the security headers, and asks for the token where that is needed.
+
+    The page itself is open: it asks for the token.
 
     Args:
         app: the application.
-        token: the token, or None to let everybody in. The page itself is open: it asks for the token.
     """
 
-    def __init__(self, app: ASGIApp, token: str | None) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._wanted = None if token is None else f"Bearer {token}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -110,22 +129,18 @@ class _Guard:
             await send(message)
 
         app = self._app
-        if scope["path"].startswith("/v1/") and not self._allowed(Headers(scope=scope)):
-            app = problems.document(
-                401, "Send the token: Authorization: Bearer TOKEN.", {"www-authenticate": "Bearer"}
-            )
+        if scope["path"].startswith("/v1/") or scope["path"] == "/metrics":
+            callers = scope["app"].state.service.callers
+            address = (scope.get("client") or ("unknown", 0))[0]
+            caller = callers.name(Headers(scope=scope).get("authorization", ""), address)
+            scope.setdefault("state", {})["caller"] = caller
+            if caller is None:
+                app = problems.document(
+                    401,
+                    "Send the token: Authorization: Bearer TOKEN.",
+                    {"www-authenticate": "Bearer"},
+                )
         await app(scope, receive, send_with_headers)
-
-    def _allowed(self, headers: Headers) -> bool:
-        if self._wanted is None:
-            return True
-        return hmac.compare_digest(headers.get("authorization", "").encode(), self._wanted)
-
-
-def _service(request: Request) -> Service:
-    service = request.app.state.service
-    assert isinstance(service, Service)
-    return service
 
 
 async def _offer(request: Request) -> str:
@@ -160,13 +175,13 @@ async def _config(request: Request) -> Response:
     servers = [
         {"urls": s.url}
         | ({"username": s.username, "credential": s.credential or ""} if s.username else {})
-        for s in _service(request).settings.ice_servers
+        for s in service_of(request).settings.ice_servers
     ]
     return JSONResponse({"ice_servers": servers})
 
 
 async def _avatars(request: Request) -> Response:
-    avatars = await _service(request).client.avatars()
+    avatars = await service_of(request).client.avatars()
     return JSONResponse(
         [
             {"name": a.name, "width": a.width, "height": a.height, "frames": a.frames}
@@ -176,25 +191,25 @@ async def _avatars(request: Request) -> Response:
 
 
 async def _thumbnail(request: Request) -> Response:
-    data = await _service(request).thumbnail(request.path_params["avatar"])
+    data = await service_of(request).thumbnail(request.path_params["avatar"])
     return Response(data, media_type="image/jpeg", headers={"cache-control": "max-age=300"})
 
 
 async def _whep(request: Request) -> Response:
-    service = _service(request)
+    service = service_of(request)
     offer = await _offer(request)
     session, answer = await service.open_session(request.path_params["avatar"], offer)
     return _answer(service.settings, f"/v1/sessions/{session.id}", answer)
 
 
 async def _watch(request: Request) -> Response:
-    service, offer = _service(request), await _offer(request)
+    service, offer = service_of(request), await _offer(request)
     session = service.session(request.path_params["id"])
     return _answer(service.settings, f"/v1/sessions/{session.id}", await session.watch(offer))
 
 
 async def _whip(request: Request) -> Response:
-    service = _service(request)
+    service = service_of(request)
     session = service.session(request.path_params["id"])
     if request.method == "DELETE":
         await session.close_microphones()
@@ -214,7 +229,7 @@ def _answer(settings: WebSettings, location: str, sdp: str) -> Response:
 
 
 async def _session(request: Request) -> Response:
-    service, key = _service(request), request.path_params["id"]
+    service, key = service_of(request), request.path_params["id"]
     if request.method == "DELETE":
         await service.end_session(key)
         return Response(status_code=200)
@@ -226,9 +241,9 @@ async def _session(request: Request) -> Response:
 
 
 async def _audio(request: Request) -> Response:
-    service = _service(request)
+    service = service_of(request)
     session, settings = service.session(request.path_params["id"]), service.settings
-    path = await save(request, service.folder, settings.max_upload_bytes)
+    path = await save_body(request, service.folder, settings.max_upload_bytes)
     try:
         samples = await decode(path, settings.max_audio_s)
     finally:
@@ -238,32 +253,18 @@ async def _audio(request: Request) -> Response:
 
 
 async def _interrupt(request: Request) -> Response:
-    _service(request).session(request.path_params["id"]).interrupt()
+    service_of(request).session(request.path_params["id"]).interrupt()
     return Response(status_code=204)
 
 
-async def _add_job(request: Request) -> Response:
-    service = _service(request)
-    avatar = request.query_params.get("avatar")
-    if not avatar:
-        raise Problem(400, "Name the avatar: POST /v1/jobs?avatar=NAME.")
-    await service.client.avatar(avatar)
-    path = await save(request, service.folder, service.settings.max_upload_bytes)
-    render = service.renders.add(avatar, path)
-    return JSONResponse(render.figures(), 202, {"location": f"/v1/jobs/{render.id}"})
+async def _api_page(_: Request) -> Response:
+    return FileResponse(_STATIC / "api.html")
 
 
-async def _job(request: Request) -> Response:
-    service, key = _service(request), request.path_params["id"]
-    if request.method == "DELETE":
-        await service.renders.cancel(key)
-        return Response(status_code=204)
-    return JSONResponse(service.renders.get(key).figures())
+async def _openapi(request: Request) -> Response:
+    return JSONResponse(openapi(service_of(request).settings))
 
 
-async def _job_video(request: Request) -> Response:
-    render = _service(request).renders.get(request.path_params["id"])
-    if render.status != "done":
-        raise Problem(409, f"The video is not ready: the job is {render.status}.")
-    name = f"{render.avatar}.mp4"
-    return FileResponse(render.video, media_type="video/mp4", filename=name)
+async def _metrics(request: Request) -> Response:
+    body = await to_thread.run_sync(generate_latest, request.app.state.registry)
+    return Response(body, media_type=CONTENT_TYPE_LATEST)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from http import HTTPStatus
+
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -17,6 +20,7 @@ from lipsync_client import (
     Unreachable,
 )
 
+_log = logging.getLogger("lipsync_web")
 _STATUS: tuple[tuple[type[LipSyncError], int], ...] = (
     (InputError, 400),
     (UnknownAvatar, 404),
@@ -49,7 +53,20 @@ async def on_client_error(_: Request, error: Exception) -> Response:
     return document(status_of(error), str(error), {})
 
 
+async def on_unreachable(_: Request, error: Exception) -> Response:
+    """Return the problem document of a store or queue that does not answer."""
+    _log.error("%s", error)
+    detail = "The service's own store does not answer. Try again later."
+    return document(503, detail, {"retry-after": "10"})
+
+
+async def on_failure(_: Request, __: Exception) -> Response:
+    """Return the problem document of a fault of the service; the log has it."""
+    return document(500, "The service failed. Its log says why.", {})
+
+
 def document(status: int, detail: str, headers: dict[str, str]) -> Response:
     """Return a problem document."""
-    body = {"type": "about:blank", "status": status, "detail": detail}
+    title = HTTPStatus(status).phrase
+    body = {"type": "about:blank", "title": title, "status": status, "detail": detail}
     return JSONResponse(body, status, headers, media_type="application/problem+json")

@@ -1,43 +1,80 @@
-"""The state behind the routes: the client of the lip-sync server, sessions, renders, thumbnails."""
+"""The state behind the routes: the client of the lip-sync server, sessions, jobs, thumbnails."""
 
 from __future__ import annotations
 
 import asyncio
 import tempfile
 import wave
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
+from dataclasses import replace
 from pathlib import Path
+
+from starlette.requests import Request
 
 from lipsync_client import AsyncLipSyncClient, RenderOptions
 from lipsync_client.protocol import SAMPLE_RATE
 
+from ._callers import Callers
 from ._problems import Problem
-from ._renders import Renders
 from ._session import WebSession
 from ._settings import WebSettings
+from .jobs.files import JobFiles
+from .jobs.queue import JobQueue
+from .jobs.settings import WorkerSettings
+from .jobs.store import open_store
+from .jobs.supervisor import Supervisor
+from .jobs.sweep import Sweep
 
 
 class Service:
-    """Live sessions and renders of one lip-sync server."""
+    """Live sessions and jobs of one lip-sync server.
+
+    Attributes:
+        settings: of the service.
+        callers: who may call.
+        client: of the lip-sync server.
+        folder: of uploads that are being read.
+        store, files, queue, sweep: of the jobs.
+    """
 
     def __init__(self, settings: WebSettings) -> None:
-        self.settings = settings
+        self.callers = Callers(settings.token, settings.callers_file)
         self.client = AsyncLipSyncClient(
             settings.url, token=settings.server_token, ca_file=settings.server_ca_file
         )
-        self._folder = tempfile.TemporaryDirectory(prefix="lipsync-web-")
-        self.folder = Path(self._folder.name)
-        self.renders = Renders(self.client, self.folder, settings)
+        self._opened = ExitStack()
+        temporary = tempfile.TemporaryDirectory(prefix="lipsync-web-", ignore_cleanup_errors=True)
+        self.folder = Path(self._opened.enter_context(temporary))
+        jobs = settings.jobs
+        if jobs.folder is None:
+            jobs = replace(jobs, folder=self.folder / "jobs")
+        jobs = replace(jobs, folder=jobs.root.absolute())
+        jobs.root.mkdir(parents=True, exist_ok=True)
+        self.settings = settings = replace(settings, jobs=jobs)
+        self.store = self._opened.enter_context(open_store(jobs))
+        self.files, self.queue = JobFiles(jobs), JobQueue(jobs)
+        self.sweep = Sweep(jobs, self.store, self.files, self.queue)
+        worker = WorkerSettings(jobs, settings.url, settings.server_token, settings.server_ca_file)
+        self._workers = Supervisor(worker)
         self._sessions: dict[str, WebSession] = {}
         self._opening = 0
         self._thumbnails: dict[str, bytes] = {}
 
+    async def start(self) -> None:
+        """Start the workers."""
+        await self._workers.start()
+
     async def close(self) -> None:
-        """End every session and render, and delete their files."""
+        """End every session, and stop the workers; what they render waits for the next start."""
         await asyncio.gather(*(session.close() for session in self._sessions.values()))
-        await self.renders.close()
+        await self._workers.stop()
         await self.client.aclose()
-        self._folder.cleanup()
+        self._opened.close()
+
+    @property
+    def sessions(self) -> int:
+        """The number of live sessions."""
+        return sum(not session.ended for session in self._sessions.values())
 
     async def open_session(self, avatar: str, offer: str) -> tuple[WebSession, str]:
         """Open a session and return it with the SDP answer to its first viewer.
@@ -103,6 +140,13 @@ class Service:
                     self._thumbnails[avatar] = bytes(chunk.frames[0])
                     break
         return self._thumbnails[avatar]
+
+
+def service_of(request: Request) -> Service:
+    """Return the service that a request came to."""
+    service = request.app.state.service
+    assert isinstance(service, Service)
+    return service
 
 
 def _write_silence(path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .jobs.settings import JobSettings
+
 
 @dataclass(frozen=True)
 class IceServer:
@@ -28,7 +30,9 @@ class WebSettings:
         url: the lip-sync server, or several with commas between them.
         server_token: bearer token for the server's gateway.
         server_ca_file: PEM of the authority that signed the gateway's certificate.
-        token: bearer token that callers of this service must send; None lets everybody in.
+        token: bearer token that callers of this service must send. Without it and without `callers_file`,
+            everybody is let in.
+        callers_file: list of callers and their tokens, as the gateway's `callers.map`.
         ice_servers: offered to browsers and used by this service.
         max_sessions: live sessions at once; a further one is refused with status 503.
         max_session_s: a session ends after this time.
@@ -38,9 +42,8 @@ class WebSettings:
         unwatched_timeout_s: a session ends when nobody has watched it for this time.
         stall_s: longest time, in all, for which a session's frames and audio wait for a late server before
             frames are repeated.
-        max_jobs: renders at once; further ones wait.
-        max_waiting_jobs: renders that wait; a further one is refused with status 503.
-        job_retention_s: a finished video is deleted after this time.
+        jobs: those of the jobs.
+        metrics_port: port of a further listener for `/metrics`, which asks for no token.
     """
 
     url: str = "grpc://127.0.0.1:8001"
@@ -55,6 +58,6 @@ class WebSettings:
     connect_timeout_s: float = 15.0
     unwatched_timeout_s: float = 10.0
     stall_s: float = 1.0
-    max_jobs: int = 1
-    max_waiting_jobs: int = 32
-    job_retention_s: float = 3600.0
+    callers_file: Path | None = None
+    jobs: JobSettings = field(default_factory=JobSettings)
+    metrics_port: int | None = None

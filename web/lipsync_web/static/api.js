@@ -30,3 +30,30 @@ export async function call(method, path, { body, type, progress } = {}) {
 export const json = async (method, path, options) => (await call(method, path, options)).json();
 export const sdp = (path, body) => call("POST", path, { body, type: "application/sdp" });
 export const blobUrl = async (path) => URL.createObjectURL(await (await call("GET", path)).blob());
+
+// Yield the data of server-sent events. EventSource cannot send a token. A stream that breaks is opened again.
+export async function* events(path) {
+  for (let broken = 0; broken < 20; broken += 1) {
+    const reader = (await call("GET", path)).body.pipeThrough(new TextDecoderStream()).getReader();
+    let text = "";
+    try {
+      while (true) {
+        const { value, done } = await reader.read();
+        if (done) return;
+        text += value;
+        const blocks = text.split("\n\n");
+        text = blocks.pop();
+        for (const block of blocks) {
+          const data = block.split("\n").filter((line) => line.startsWith("data: ")).map((line) => line.slice(6));
+          if (data.length) { yield JSON.parse(data.join("\n")); broken = 0; }
+        }
+      }
+    } catch (error) {
+      if (!(error instanceof TypeError)) throw error; // the connection was lost
+      await new Promise((resolve) => setTimeout(resolve, 1000));
+    } finally {
+      reader.cancel().catch(() => {});
+    }
+  }
+  throw new Error("The connection to the service was lost.");
+}

@@ -1,4 +1,4 @@
-import { blobUrl, call, json, NeedsToken, setToken } from "./api.js";
+import { blobUrl, call, events, json, NeedsToken, setToken } from "./api.js";
 import { LiveSession } from "./live.js";
 
 const $ = (id) => document.getElementById(id);
@@ -125,25 +125,28 @@ async function render() {
   $("job").hidden = false;
   $("download").hidden = true;
   $("cancel").hidden = false;
-  while (state.job === job.id) {
-    const now = await json("GET", `v1/jobs/${job.id}`);
-    if (now.expected_frames) $("progress").value = now.frames / now.expected_frames;
-    else $("progress").removeAttribute("value");
-    const eta = now.eta_s === null ? "" : `, ${Math.ceil(now.eta_s)} s left`;
-    $("job-text").textContent = now.status === "running"
-      ? `${now.frames} of ${now.expected_frames ?? "?"} frames${eta}` : now.status;
+  show(job);
+  for await (const now of events(`v1/jobs/${job.id}/events`)) {
+    if (state.job !== job.id || now.status === undefined) return;
+    show(now);
     if (now.status === "failed") { $("job").hidden = true; throw new Error(now.error); }
-    if (now.status === "done") {
-      $("progress").value = 1;
-      $("cancel").hidden = true;
-      $("download").href = await blobUrl(`v1/jobs/${job.id}/video`);
-      $("download").download = `${state.avatar}.mp4`;
-      $("download").hidden = false;
-      $("download").focus();
-      return;
-    }
-    await new Promise((resolve) => setTimeout(resolve, 300));
+    if (now.status !== "done") continue;
+    $("progress").value = 1;
+    $("cancel").hidden = true;
+    $("download").href = await blobUrl(`v1/jobs/${job.id}/video`);
+    $("download").download = `${state.avatar}.mp4`;
+    $("download").hidden = false;
+    $("download").focus();
+    return;
   }
+}
+
+function show(job) {
+  if (job.progress === null) $("progress").removeAttribute("value");
+  else $("progress").value = job.progress;
+  const eta = job.eta_s === null ? "" : `, ${Math.ceil(job.eta_s)} s left`;
+  $("job-text").textContent = job.status === "running"
+    ? `${job.frames} of ${job.expected_frames ?? "?"} frames${eta}` : job.status;
 }
 
 $("start").onclick = () => run(start);
