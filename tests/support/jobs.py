@@ -158,12 +158,12 @@ class RedisServer:
         self.start()
 
 
-def workers() -> list[psutil.Process]:
-    """Return the worker processes of the services in this process."""
+def workers(folder: Path) -> list[psutil.Process]:
+    """Return the worker processes that the service of a folder has started."""
     found = []
     for child in psutil.Process().children():
         try:
-            if "lipsync_web.jobs.worker" in child.cmdline():
+            if child.cmdline()[-2:] == ["lipsync_web.jobs.worker", str(folder)]:
                 found.append(child)
         except psutil.Error:
             continue

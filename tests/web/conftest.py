@@ -20,7 +20,7 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture(scope="session")
-def web(server: Server, receiver: Receiver) -> Iterator[str]:
+def web(server: Server) -> Iterator[str]:
     """The URL of a web service in front of the session's server."""
     jobs = JobSettings(
         workers=1,

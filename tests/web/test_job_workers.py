@@ -45,9 +45,9 @@ def add(http: httpx.Client, body: bytes, **params: str) -> str:
     return str(added.headers["location"])
 
 
-def kill_one(random_: random.Random) -> bool:
+def kill_one(folder: Path, random_: random.Random) -> bool:
     """Kill a worker without a word, and return whether there was one."""
-    alive = workers()
+    alive = workers(folder)
     if alive:
         random_.choice(alive).kill()
     return bool(alive)
@@ -111,7 +111,7 @@ def disturbed(
                 ),
                 "no worker makes frames",
             )
-            wait_until(lambda: kill_one(random_), "there is no worker")
+            wait_until(lambda: kill_one(folder / "jobs", random_), "there is no worker")
             if redis is not None and done == kills // 2:
                 redis.restart()
             time.sleep(random_.uniform(0, 1))
@@ -135,7 +135,7 @@ def disturbed(
             assert path.read_bytes() == video
     calls = sum(call.path.startswith(f"{hook}/") for call in receiver.calls)
     print(
-        f"{jobs} jobs, {kills} workers killed, {attempts} attempts, {calls} calls of webhooks, {seconds:.0f} s"
+        f"{jobs} jobs, {kills} workers killed: {attempts} attempts, {calls} calls, {seconds:.0f} s"
     )
 
 
@@ -164,7 +164,7 @@ def test_the_next_worker_continues(server: Server, tmp_path: Path) -> None:
     ):
         at = add(http, wav(60.0), avatar="wide")
         wait_until(lambda: http.get(at).json()["frames"] >= 200, "no frames came")
-        (worker,) = workers()
+        (worker,) = workers(tmp_path)
         worker.kill()
         chunks = {path.name for path in tmp_path.rglob("*.response")}
         assert len(chunks) >= 6

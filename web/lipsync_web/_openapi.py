@@ -95,7 +95,7 @@ def _paths() -> Schema:
                 "watchJob", "The state of a job whenever it changes, as server-sent events",
                 {200: _body(
                     "Events named as the job's status, with the job as their data. The stream ends with the"
-                    " job, or with the event `deleted`.", _TEXT, "text/event-stream",
+                    " job, or with the event `deleted`.", _event(), "text/event-stream",
                 )}, (404,), [job],
             )
         },
@@ -230,6 +230,11 @@ def _avatar() -> Schema:
         "frames": {"type": "integer", "description": "Length of its loop."},
     }
     return {"type": "object", "required": list(properties), "properties": properties}
+
+
+def _event() -> Schema:
+    data = {"type": "string", "contentMediaType": "application/json", "contentSchema": _ref("Job")}
+    return {"type": "object", "properties": {"event": _TEXT, "data": data}}
 
 
 def _problem() -> Schema:

@@ -73,6 +73,10 @@ def check_url(url: str) -> str:
         raise AddressNotAllowed("it must begin with https:// or http:// and a host")
     if parts.username is not None or parts.password is not None:
         raise AddressNotAllowed("it must not hold a user name or a password")
+    if host.replace(".", "").isdigit() and not _is_address(host):
+        raise AddressNotAllowed(
+            f"{host} is no address with four numbers"
+        )  # 2130706433 is 127.0.0.1
     if not url.isprintable() or " " in url:
         raise AddressNotAllowed("it holds characters that no URL has")
     return host.lower().rstrip(".")

@@ -142,7 +142,8 @@ class JobFiles:
             return
         name = self._name(key, f"video{suffix}")
         for start in range(begin, end, _BLOCK):
-            yield self._remote(self._fs.cat_file, name, start, min(start + _BLOCK, end))
+            last = min(start + _BLOCK, end)
+            yield self._remote(self._fs.cat_file, name, start=start, end=last)
 
     def remove(self, key: str) -> None:
         """Delete all files of a job.

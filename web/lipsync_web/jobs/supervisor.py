@@ -70,7 +70,8 @@ class Supervisor:
                 self._processes[at], started[at] = self._launch(), time.monotonic()
 
     def _launch(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "lipsync_web.jobs.worker"]
+        # The folder says in a list of processes whose worker it is.
+        command = [sys.executable, "-m", "lipsync_web.jobs.worker", str(self._settings.jobs.folder)]
         # A session of its own: Ctrl-C in a terminal reaches the service alone, which stops its workers.
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
