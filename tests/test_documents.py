@@ -13,9 +13,15 @@ import pytest
 from lipsync_client._cli.main import main as client
 from lipsync_embedded.cli import main as server
 from lipsync_preprocessing.cli import main as avatar
+from lipsync_web.cli import main as web
 from support.toy_avatars import ROOT
 
-COMMANDS = {"lipsync-client": client, "lipsync-avatar": avatar, "lipsync-server": server}
+COMMANDS = {
+    "lipsync-client": client,
+    "lipsync-avatar": avatar,
+    "lipsync-server": server,
+    "lipsync-web": web,
+}
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 
 
@@ -34,8 +40,8 @@ def commands(text: str) -> Iterator[list[str]]:
 def parse(command: click.Command, name: str, arguments: list[str]) -> None:
     """Let click check arguments as it does before it runs a command."""
     with command.make_context(name, list(arguments)) as context:
-        if isinstance(command, click.Group):
-            rest = [*context._protected_args, *context.args]
+        rest = [*getattr(context, "_protected_args", ()), *context.args]
+        if isinstance(command, click.Group) and (rest or not command.invoke_without_command):
             found, inner, rest = command.resolve_command(context, rest)
             assert inner is not None
             parse(inner, str(found), rest)

@@ -18,7 +18,12 @@ import pytest
 
 from support.replicas import ROOT
 
-LOCKS = ["requirements.txt", "requirements.cpu.txt", "requirements.client.txt"]
+LOCKS = [
+    "requirements.txt",
+    "requirements.cpu.txt",
+    "requirements.client.txt",
+    "requirements.web.txt",
+]
 Version = tuple[str, str]
 
 

@@ -15,11 +15,14 @@ from typing import Any
 import pytest
 import yaml
 
+from lipsync_web import WebSettings
+from lipsync_web.jobs.settings import JobSettings
 from support.callers import Caller
 from support.gateway import TOKENS, Gateway
 from support.programs import program
 from support.replicas import ROOT, Replica, free_port, status, wait_until
 from support.triton_calls import Triton, slice_request, speech
+from support.web import running
 
 FOLDER = ROOT / "docker/prometheus"
 DASHBOARD = ROOT / "docker/grafana/dashboards/lipsync.json"
@@ -96,14 +99,16 @@ def prometheus(
     def addresses(port: str) -> list[str]:
         return [f"{r.host}:{r.ports[port]}" for r in replicas]
 
-    targets = {
-        "triton": addresses("metrics"),
-        "readiness": addresses("ready"),
-        "gateway": [f"127.0.0.1:{gateway.stats_port}"],
-    }
-    running = Prometheus(tmp_path_factory.mktemp("prometheus"), targets)
-    yield running
-    running.close()
+    with running(WebSettings(jobs=JobSettings(workers=0))) as web:
+        targets = {
+            "triton": addresses("metrics"),
+            "readiness": addresses("ready"),
+            "gateway": [f"127.0.0.1:{gateway.stats_port}"],
+            "web": [web.removeprefix("http://")],
+        }
+        started = Prometheus(tmp_path_factory.mktemp("prometheus"), targets)
+        yield started
+        started.close()
 
 
 def test_every_metric_exists_and_every_query_has_data(

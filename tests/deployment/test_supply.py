@@ -17,6 +17,7 @@ LOCKS = {
     "Dockerfile": "requirements.txt",
     "Dockerfile.cpu": "requirements.cpu.txt",
     "Dockerfile.bulk": "requirements.client.txt",
+    "Dockerfile.web": "requirements.web.txt",
 }
 
 
@@ -61,8 +62,10 @@ def test_lock_writes_digests(tmp_path: Path) -> None:
         "Dockerfile",
         "Dockerfile.cpu",
         "Dockerfile.bulk",
+        "Dockerfile.web",
         "compose.yaml",
         "k8s/base/gateway.yaml",
+        "k8s/components/jobs/redis.yaml",
     ):
         text = (docker / file).read_text()
         images = re.findall(r"^\s*(?:FROM|image:) (\S+:\S+)", text, re.MULTILINE)

@@ -11,10 +11,11 @@ import pytest
 
 from lipsync_web.jobs.files import JobFiles
 from lipsync_web.jobs.job import Job
+from lipsync_web.jobs.open_store import open_store
 from lipsync_web.jobs.options import JobOptions
 from lipsync_web.jobs.queue import JobQueue
 from lipsync_web.jobs.settings import JobSettings, WorkerSettings
-from lipsync_web.jobs.store import JobStore, TooManyJobs, open_store, update
+from lipsync_web.jobs.store import JobStore, TooManyJobs, update
 from lipsync_web.jobs.sweep import Sweep
 from support.jobs import RedisServer
 

@@ -156,7 +156,7 @@ def check_calls(receiver: Receiver, hook: str, ended: list[dict[str, Any]]) -> N
 
 
 def test_the_next_worker_continues(server: Server, tmp_path: Path) -> None:
-    """What the killed worker made is not asked for again."""
+    """Request nothing again that the killed worker has made."""
     asked = settings(server, tmp_path, None)
     with (
         running(replace(asked, jobs=replace(asked.jobs, workers=1))) as url,

@@ -1,4 +1,4 @@
-"""Who may call: one token for all, or the gateway's list of callers."""
+"""Callers and their tokens: one token for all, or the gateway's list of callers."""
 
 from __future__ import annotations
 

@@ -30,14 +30,19 @@ def _queue(_: click.Context, __: click.Parameter, value: str | None) -> str | No
     return value
 
 
-def _secret(_: click.Context, __: click.Parameter, path: Path | None) -> str | None:
+def _secret(path: Path | None) -> str | None:
+    """Return the secret in a file.
+
+    Raises:
+        click.BadParameter: it is none.
+    """
     if path is None:
         return None
     text = path.read_text().strip()
     try:
         parse_secret(text)
     except ValueError as e:
-        raise click.BadParameter(f"{path}: {e}") from e
+        raise click.BadParameter(f"{path}: {e}", param_hint="--webhook-secret-file") from e
     return text
 
 
@@ -76,7 +81,7 @@ _OPTIONS = (
         help="Seconds of silence after which a worker is taken for dead.",
     ),
     click.option(
-        "--webhook-secret-file", "webhook_secret", type=_FILE, callback=_secret,
+        "--webhook-secret-file", envvar="LIPSYNC_WEBHOOK_SECRET_FILE", type=_FILE,
         help="File with whsec_BASE64, the key that signs webhooks.  [default: no webhooks]",
     ),
     click.option(
@@ -93,7 +98,7 @@ def worker_options(command: Callable[..., None]) -> Callable[..., None]:
     def with_settings(
         url: str, server_token: str | None, server_ca_file: Path | None, folder: Path | None,
         queue: str | None, files: str | None, retention_h: float, lease_s: float,
-        webhook_secret: str | None, networks: tuple[str, ...], **rest: Any,
+        webhook_secret_file: Path | None, networks: tuple[str, ...], **rest: Any,
     ) -> None:  # fmt: skip
         folder = folder or user_data_path("lipsync-triton", appauthor=False) / "jobs"
         try:
@@ -102,7 +107,7 @@ def worker_options(command: Callable[..., None]) -> Callable[..., None]:
             raise click.ClickException(f"{folder} cannot be made: {e.strerror}") from e
         jobs = JobSettings(
             folder.absolute(), queue, files, retention_s=retention_h * 3600, lease_s=lease_s,
-            webhook_secret=webhook_secret, networks=networks,
+            webhook_secret=_secret(webhook_secret_file), networks=networks,
         )  # fmt: skip
         command(worker=WorkerSettings(jobs, url, server_token, server_ca_file), **rest)
 

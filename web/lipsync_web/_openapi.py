@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from typing import Any
 
 from lipsync_client._output.formats import AUDIO_MODES, CONTAINERS
@@ -38,7 +38,7 @@ def document(settings: WebSettings) -> Schema:
         "openapi": "3.1.0",
         "info": {
             "title": "lipsync-triton",
-            "version": _version(),
+            "version": version("lipsync-triton"),
             "description": (
                 f"Audio in, a talking avatar out. At most {settings.max_upload_bytes >> 20} MiB and"
                 f" {settings.max_audio_s:g} s of audio; a job is kept for"
@@ -293,10 +293,3 @@ def _ref(name: str) -> Schema:
 
 def _parameter(name: str) -> Schema:
     return {"$ref": f"#/components/parameters/{name}"}
-
-
-def _version() -> str:
-    try:
-        return version("lipsync-triton")
-    except PackageNotFoundError:
-        return "0"

@@ -19,9 +19,9 @@ from ._problems import Problem
 from ._session import WebSession
 from ._settings import WebSettings
 from .jobs.files import JobFiles
+from .jobs.open_store import open_store
 from .jobs.queue import JobQueue
 from .jobs.settings import WorkerSettings
-from .jobs.store import open_store
 from .jobs.supervisor import Supervisor
 from .jobs.sweep import Sweep
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Protocol
 
 from .job import Job, Status
-from .settings import JobSettings
 
 
 class TooManyJobs(Exception):
@@ -62,19 +60,6 @@ class JobStore(Protocol):
 
     def close(self) -> None:
         """Close the connections."""
-
-
-def open_store(settings: JobSettings) -> AbstractContextManager[JobStore]:
-    """Return the store of these settings, to be used in a `with` block."""
-    from contextlib import closing
-
-    if settings.queue is None:
-        from .sqlite_store import SqliteStore
-
-        return closing(SqliteStore(settings.root / "jobs.sqlite"))
-    from .redis_store import RedisStore
-
-    return closing(RedisStore(settings.queue))
 
 
 def update(store: JobStore, key: str, change: Callable[[Job], Job | None]) -> Job | None:

@@ -24,9 +24,10 @@ from lipsync_client import (
 from .attempt import Attempt, JobLost, Stopped
 from .files import FilesUnreachable, JobFiles
 from .job import CHECK_S, Job, now
+from .open_store import open_store
 from .queue import JobQueue
 from .settings import WorkerSettings
-from .store import JobStore, StoreUnreachable, open_store, update
+from .store import JobStore, StoreUnreachable, update
 from .sweep import Sweep
 from .webhook import DELAYS_S, call
 
