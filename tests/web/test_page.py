@@ -11,7 +11,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
 from lipsync_benchmarks.case import speech_samples
 from lipsync_benchmarks.doors.browser import FLAGS, Probe, decoded
@@ -68,12 +68,15 @@ def browser(speech_file: Path) -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser, service: str) -> Iterator[Page]:
-    """The page with its avatars listed; it asks nobody but the service, and logs no error."""
+    """The page with its avatars listed; it asks nobody but the service, and logs no error.
+
+    The browser logs each refused request by itself; the page shows the reason.
+    """
     page = browser.new_page(viewport={"width": 1280, "height": 800})
     asked: list[str] = []
     errors: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
-    page.on("console", lambda message: errors.extend([message.text] * (message.type == "error")))
+    page.on("console", lambda message: errors.extend([message.text] * is_error(message)))
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto(service)
     page.wait_for_selector("#avatars input")
@@ -81,6 +84,11 @@ def page(browser: Browser, service: str) -> Iterator[Page]:
     page.close()
     assert [url for url in asked if not url.startswith((service, "blob:", "data:"))] == []
     assert errors == []
+
+
+def is_error(message: ConsoleMessage) -> bool:
+    refused = message.text.startswith("Failed to load resource") and "status of 400" in message.text
+    return message.type == "error" and not refused
 
 
 def wait_for(page: Page, expression: str, timeout_s: float = 60) -> None:
@@ -194,6 +202,18 @@ def test_the_keyboard_reaches_every_control(page: Page, speech_file: Path) -> No
         page.keyboard.press("Tab")
         seen.add(page.evaluate("document.activeElement.id || document.activeElement.name"))
     assert {"start", "avatar", "file", "speak", "render"} <= seen
+
+
+def test_the_api_page_shows_every_operation(page: Page, tmp_path: Path) -> None:
+    page.click("text=HTTP API")
+    page.wait_for_selector("#addJob")
+    for name in ("listAvatars", "getJob", "deleteJob", "watchJob", "getVideo"):
+        assert page.is_visible(f"#{name} h2")
+    assert "Idempotency-Key" in page.inner_text("#addJob")
+    page.screenshot(path=tmp_path / "api.png", full_page=True)
+    for width in (1280, 390):
+        page.set_viewport_size({"width": width, "height": 844})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 @pytest.mark.parametrize("width", [1280, 390])

@@ -120,7 +120,7 @@ function take(file) {
 
 async function render() {
   const query = new URLSearchParams({ avatar: state.avatar });
-  const job = await json("POST", `v1/jobs?${query}`, { body: state.file });
+  const job = await json("POST", `v1/jobs?${query}`, { body: state.file, type: "application/octet-stream" });
   state.job = job.id;
   $("job").hidden = false;
   $("download").hidden = true;
