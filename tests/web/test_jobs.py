@@ -18,7 +18,8 @@ pytestmark = pytest.mark.server
 
 def test_an_upload_becomes_a_video(web: str) -> None:
     with httpx.Client(base_url=web, timeout=60) as http:
-        added = http.post("/v1/jobs", params={"avatar": "toy"}, content=wav(2.0))
+        curls = {"content-type": "application/x-www-form-urlencoded"}
+        added = http.post("/v1/jobs", params={"avatar": "toy"}, content=wav(2.0), headers=curls)
         assert added.status_code == 202
         location = added.headers["location"]
         assert location == f"/v1/jobs/{added.json()['id']}"

@@ -27,6 +27,8 @@ URL_FIELD = "audio_url"  # of a JSON body
 _FORM_BYTES = 64 << 10  # of a form beside its file, and of a JSON body
 _MOST_FIELDS = 32
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
+# The last one is what `curl --data-binary` says of any file.
+_RAW = ("", "application/octet-stream", "application/ogg", "application/x-www-form-urlencoded")
 _NAMES = ("avatar", "webhook", URL_FIELD)
 
 
@@ -73,9 +75,7 @@ async def read_request(
     elif kind == "application/json":
         values = _merged(values, await _json(request))
         path, digest = await _fetched(values, folder, settings)
-    elif kind in ("", "application/octet-stream", "application/ogg") or kind.startswith(
-        ("audio/", "video/")
-    ):
+    elif kind in _RAW or kind.startswith(("audio/", "video/")):
         path, digest = await save(request.stream(), folder, max_bytes)
     else:
         raise Problem(
