@@ -30,6 +30,7 @@ _AHEAD_S = 0.1  # speech is requested so long before the server must begin with 
 _LONGEST_S = 0.5  # that is planned for a response: a server that takes longer is overloaded
 _EXCESS_S = 0.06  # of latency; pauses of the speech are shortened beyond it
 _COUNTED_S = 1.0  # a longer silence is a pause of the source, not one that it was waited for
+_REST = 25  # idle frames that are taken at once, if they are kept
 _ROUNDING = 1e-6  # frames
 
 
@@ -239,7 +240,8 @@ class Schedule:
             return self._speaking(start, min(moving, most, self._fitting(start, now)), now)
         if now < self.rests_until:
             return None
-        return self._idle(start, most, now)
+        whole = None if self._finished else self._idle_frames.get(self.loop_index(start), _REST)
+        return self._kept(start, whole, now) if whole else self._idle(start, most, now)
 
     def _speaking(self, start: int, count: int, now: float) -> Chunk | None:
         """Return the chunk of frames that depend on audio, as far as there is time for it."""
@@ -254,23 +256,22 @@ class Schedule:
         return chunk
 
     def _idle(self, start: int, count: int, now: float) -> Chunk | None:
-        """Return a chunk of idle frames; they end at the same places each time round the loop.
-
-        It is None while many are requested already, and there is time to wait for those.
-        """
-        index, most = self.idle_range(start)
+        """Return a chunk of idle frames; None while many are requested and there is time to wait for them."""
+        index, most = self.idle_range(start)  # requests end at the same places each time round the loop
         count = min(count, most)
+        if (kept := self._idle_frames.get(index, count)) is not None:
+            return self._kept(start, kept, now)
         chunk = Chunk(start, count, count, idle=True, sent_at=now)
         chunk.deadline = self.latest(chunk)
-        kept = self._idle_frames.get(index, count)
-        if kept is not None:
-            chunk.frames, chunk.done_at = kept, -math.inf
-            return chunk
         if not self._idle_frames.can_fetch(index, count):
             if now < self.times.due(start) + GRACE_S:
                 return None
             chunk.miss(-math.inf)
         return chunk
+
+    def _kept(self, start: int, frames: Sequence[Any], now: float) -> Chunk:
+        count = len(frames)
+        return Chunk(start, count, count, idle=True, sent_at=now, done_at=-math.inf, frames=frames)
 
     def _fitting(self, start: int, now: float) -> int:
         """Return the most frames that are there in time if they are requested at once."""
