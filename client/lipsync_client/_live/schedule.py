@@ -257,7 +257,7 @@ class Schedule:
 
     def _idle(self, start: int, count: int, now: float) -> Chunk | None:
         """Return a chunk of idle frames; None while many are requested and there is time to wait for them."""
-        index, most = self.idle_range(start)  # requests end at the same places each time round the loop
+        index, most = self.idle_range(start)  # the grid of the requests is the same in each round
         count = min(count, most)
         if (kept := self._idle_frames.get(index, count)) is not None:
             return self._kept(start, kept, now)

@@ -66,7 +66,7 @@ def training_options(command: Any) -> Any:
             click.option(
                 "--patience",
                 type=click.IntRange(0),
-                default=6,
+                default=4,
                 help="Checkpoints without a better held-out sync before it ends; 0 never ends early.",
             ),
             click.option(

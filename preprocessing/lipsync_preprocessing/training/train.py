@@ -36,8 +36,7 @@ Say = Callable[[str], object]
 
 FULL, MOBILE = 1.0, 0.5
 _SILENCE_S = 2
-_JUDGED = 48  # held-out frames that the sync is watched on
-_BETTER = 0.002  # a smaller gain of sync is none
+_JUDGED, _BETTER = 48, 0.002  # held-out frames that the sync is watched on; a smaller gain is none
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class TrainingOptions:
     sync: float = 0.003
     perceptual: float = 0.01
     every: int = 250
-    patience: int = 6
+    patience: int = 4
     device: str = "auto"
     precision: str = "auto"
     threads: int | None = None
