@@ -13,13 +13,27 @@ from aiortc import (
     RTCSessionDescription,
 )
 from aiortc.mediastreams import MediaStreamTrack
-from aiortc.sdp import candidate_from_sdp
+from aiortc.sdp import SessionDescription, candidate_from_sdp
 
 from ._problems import Problem
 from ._settings import IceServer
 
 MAX_OFFER_BYTES = 64 << 10
 _TIMEOUT_S = 10.0  # of a negotiation: collecting candidates from STUN and TURN servers
+
+
+def check_offer(offer: str) -> None:
+    """Raise an error if an offer cannot be parsed.
+
+    Raises:
+        Problem: the offer is not SDP.
+    """
+    if not offer.lstrip().startswith("v=0"):
+        raise Problem(400, "The body must be an SDP offer that begins with v=0.")
+    try:
+        SessionDescription.parse(offer)
+    except Exception as e:  # aiortc reports malformed SDP by whatever its parser stumbles over
+        raise Problem(400, f"The SDP offer cannot be used: {type(e).__name__}: {e}") from e
 
 
 class Peer:
@@ -67,8 +81,7 @@ class Peer:
         return await self._answer(offer, receives=True)
 
     async def _answer(self, offer: str, *, receives: bool) -> str:
-        if not offer.lstrip().startswith("v=0"):
-            raise Problem(400, "The body must be an SDP offer that begins with v=0.")
+        check_offer(offer)
         try:
             description = RTCSessionDescription(offer, "offer")
             await self.connection.setRemoteDescription(description)
@@ -79,7 +92,7 @@ class Peer:
             raise
         except (asyncio.TimeoutError, TimeoutError) as e:
             raise Problem(504, "No STUN or TURN server answered in time.") from e
-        except Exception as e:  # aiortc reports malformed SDP by whatever its parser stumbles over
+        except Exception as e:  # what its parser let pass
             raise Problem(400, f"The SDP offer cannot be used: {type(e).__name__}: {e}") from e
         return str(self.connection.localDescription.sdp)
 

@@ -15,6 +15,7 @@ from lipsync_client import AsyncLipSyncClient, RenderOptions
 from lipsync_client.protocol import SAMPLE_RATE
 
 from ._callers import Callers
+from ._peer import check_offer
 from ._problems import Problem
 from ._session import WebSession
 from ._settings import WebSettings
@@ -83,6 +84,7 @@ class Service:
             Problem: too many sessions are open, or the offer cannot be used.
             LipSyncError: the server or the avatar is not there.
         """
+        check_offer(offer)  # before anything is taken for it
         self._sessions = {key: s for key, s in self._sessions.items() if not s.ended}
         if len(self._sessions) + self._opening >= self.settings.max_sessions:
             raise Problem(
