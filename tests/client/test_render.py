@@ -116,6 +116,7 @@ def test_public_names() -> None:
         "OutputFormat",
         "Overloaded",
         "PipeClosed",
+        "QueueTimeout",
         "Rejected",
         "RenderOptions",
         "RenderSummary",

@@ -154,7 +154,7 @@ def settled(server: Server) -> Held:
     while True:
         time.sleep(1.0)
         last, seen = seen, Held.by(server)
-        left = sum(isinstance(found, RTCPeerConnection) for found in gc.get_objects())
+        left = sum(type(found) is RTCPeerConnection for found in gc.get_objects())
         if not left and (last.sockets, last.files) == (seen.sockets, seen.files):
             return seen
         assert time.monotonic() < deadline, f"{left} peer connections are left: {seen}"

@@ -255,6 +255,8 @@ def test_sessions_are_bounded_and_dropped_peers_leave_nothing(web: str) -> None:
 
     async def run() -> None:
         async with httpx.AsyncClient(base_url=web, timeout=60) as http:
+            while "lipsync_web_sessions 0.0" not in (await http.get("/metrics")).text:
+                await asyncio.sleep(0.2)  # those of other tests
             for attempt in range(2):
                 locations = [await drop(http) for _ in range(5)]
                 assert sum(bool(location) for location in locations) == 3  # max_sessions
