@@ -29,7 +29,7 @@ from ._problems import Problem
 from ._service import Service, service_of
 from ._settings import WebSettings
 from ._tracks import AUDIO_RATE
-from ._uploads import decode, in_blocks, save_body
+from ._uploads import decode, in_blocks, read_bounded, save_body
 from .jobs.files import FilesUnreachable
 from .jobs.store import StoreUnreachable
 
@@ -152,11 +152,7 @@ async def _offer(request: Request) -> str:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in (_SDP, "application/trickle-ice-sdpfrag"):
         raise Problem(415, f"The content type must be {_SDP}, got {kind or 'none'}.")
-    body = b""
-    async for block in request.stream():
-        body += block
-        if len(body) > MAX_OFFER_BYTES:
-            raise Problem(413, f"An SDP body has at most {MAX_OFFER_BYTES >> 10} KiB.")
+    body = await read_bounded(request, MAX_OFFER_BYTES, "An SDP body")
     try:
         return body.decode()
     except UnicodeDecodeError as e:

@@ -17,7 +17,7 @@ from starlette.types import Message
 
 from ._problems import Problem
 from ._settings import WebSettings
-from ._uploads import save, too_large
+from ._uploads import read_bounded, save, too_large
 from .jobs.addresses import AddressNotAllowed, check_url
 from .jobs.fetch import FetchFailed, fetch
 from .jobs.options import JobOptions, parse_options
@@ -153,11 +153,7 @@ def _bounded(request: Request, most: int, max_bytes: int) -> Any:
 
 
 async def _json(request: Request) -> dict[str, Any]:
-    body = b""
-    async for block in request.stream():
-        body += block
-        if len(body) > _FORM_BYTES:
-            raise Problem(413, f"A JSON body has at most {_FORM_BYTES >> 10} KiB.")
+    body = await read_bounded(request, _FORM_BYTES, "A JSON body")
     try:
         values = json.loads(body)
     except (ValueError, RecursionError) as e:

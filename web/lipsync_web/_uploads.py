@@ -57,6 +57,25 @@ async def save_body(request: Request, folder: Path, max_bytes: int) -> Path:
     return path
 
 
+async def read_bounded(request: Request, max_bytes: int, what: str) -> bytes:
+    """Return the body of a request, which is short text.
+
+    Args:
+        request: its body has not been read.
+        max_bytes: of the body.
+        what: "An SDP body", for the message.
+
+    Raises:
+        Problem: the body is larger.
+    """
+    body = b""
+    async for block in request.stream():
+        body += block
+        if len(body) > max_bytes:
+            raise Problem(413, f"{what} has at most {max_bytes >> 10} KiB.")
+    return body
+
+
 def too_large(max_bytes: int) -> Problem:
     """Return the problem of an upload that is larger than `max_bytes`."""
     return Problem(413, f"The audio file is larger than {max_bytes >> 20} MiB, the limit here.")

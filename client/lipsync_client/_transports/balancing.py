@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from .._errors import (
     Overloaded,
+    QueueTimeout,
     ServerError,
     ServerLost,
     ServerTimeout,
@@ -142,8 +143,8 @@ class Tries:
             responded_at: time of the last response of any server; None before the first.
             reconnect_timeout_s: longest wait for lost servers to come back.
         """
-        if self.left_s(now) <= 0:
-            return False
+        if self.left_s(now) <= 0 or isinstance(error, QueueTimeout):
+            return False  # the response would come too late
         if not everywhere or isinstance(error, Overloaded):
             return True
         # A server that stops or starts knows none of its models (triton-inference-server/server#6230).

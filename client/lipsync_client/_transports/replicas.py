@@ -14,7 +14,6 @@ from typing import TypeVar
 from .._errors import (
     InputError,
     Overloaded,
-    QueueTimeout,
     ServerError,
     ServerLost,
     ServerTimeout,
@@ -71,8 +70,6 @@ class Replicas:
             try:
                 return await self._ask(replica, request, tries)
             except _RETRIED as error:
-                if isinstance(error, QueueTimeout):
-                    raise
                 await self._before_another_try(tries, replica, error)
 
     def check_streams(self) -> None:

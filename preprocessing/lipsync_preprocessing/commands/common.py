@@ -79,6 +79,37 @@ def models_option(command: _Command[_Parameters]) -> _Command[_Parameters]:
     )(command)
 
 
+def recording_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add --start, --end and --height to a command, which receives `recording`; see `errors_in_one_line`."""
+
+    @click.option(
+        "--start", type=click.FloatRange(0), default=0.0, metavar="S", help="First second used."
+    )
+    @click.option(
+        "--end",
+        type=click.FloatRange(0),
+        metavar="S",
+        help="Last second used.  [default: the video's end]",
+    )
+    @click.option(
+        "--height",
+        type=click.IntRange(64),
+        metavar="PX",
+        help="Scale larger frames down to this height.  [default: their own]",
+    )
+    @functools.wraps(command)
+    @errors_in_one_line
+    def with_recording(start: float, end: float | None, height: int | None, **rest: Any) -> None:
+        from lipsync_preprocessing.recording import RecordingOptions
+        from lipsync_preprocessing.recording.video import Part
+
+        if end is not None and end <= start:
+            raise click.UsageError(f"--end: expected more than --start, {start:g}, got {end:g}")
+        command(recording=RecordingOptions(Part(start, end), height), **rest)
+
+    return with_recording
+
+
 def repository_option(command: Callable[..., None]) -> Callable[..., None]:
     """Add --repository to a command, which receives a repository that exists; see `errors_in_one_line`."""
 

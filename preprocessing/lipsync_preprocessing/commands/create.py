@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,10 +12,14 @@ from lipsync_preprocessing.commands.common import (
     FOLDER,
     models_option,
     progress_bars,
+    recording_options,
     repository_option,
     say,
 )
 from lipsync_preprocessing.commands.train import chosen_options, training_options
+
+if TYPE_CHECKING:
+    from lipsync_preprocessing.recording import RecordingOptions
 
 
 @click.command()
@@ -34,21 +38,7 @@ from lipsync_preprocessing.commands.train import chosen_options, training_option
     default="rest",
     help="Frames that the avatar shows: the rest loop, if there is one, or the whole video.",
 )
-@click.option(
-    "--start", type=click.FloatRange(0), default=0.0, metavar="S", help="First second used."
-)
-@click.option(
-    "--end",
-    type=click.FloatRange(0),
-    metavar="S",
-    help="Last second used.  [default: the video's end]",
-)
-@click.option(
-    "--height",
-    type=click.IntRange(64),
-    metavar="PX",
-    help="Scale larger frames down to this height.",
-)
+@recording_options
 @click.option("--no-tune", is_flag=True, help="Measure no profile for this machine.")
 @models_option
 @training_options
@@ -60,9 +50,7 @@ def create(
     audio_encoder: Path,
     work: Path | None,
     loop: str,
-    start: float,
-    end: float | None,
-    height: int | None,
+    recording: RecordingOptions,
     no_tune: bool,
     models: Path | None,
     **chosen: Any,
@@ -72,17 +60,13 @@ def create(
     Interrupted, it goes on where it was when it is given again.
     """
     from lipsync_preprocessing.creation import Creation, create_avatar
-    from lipsync_preprocessing.recording import RecordingOptions
-    from lipsync_preprocessing.recording.video import Part
 
-    if end is not None and end <= start:
-        raise click.UsageError(f"--end: expected more than --start, {start:g}, got {end:g}")
     creation = Creation(
         name,
         video,
         audio_encoder,
         work or Path(f"{name}.lipsync"),
-        RecordingOptions(Part(start, end), height),
+        recording,
         chosen_options(resume=True, **chosen),
         rest_loop=loop == "rest",
         tuned=not no_tune,
