@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -11,40 +10,20 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
-from lipsync_client import LiveFrame, LiveOptions, LiveSession, Overloaded, Rejected, ServerLost
-from lipsync_client._live.pool import LivePool
-from lipsync_client._render import RenderOptions
-from support import virtual_time
+from lipsync_client import LiveFrame, LiveOptions, LiveSession
 from support.live_simulation import (
-    AVATAR,
-    Act,
     SimulatedServer,
     Simulation,
     assert_exact,
+    at_pace,
+    audio_of,
     noise,
     paced,
     with_pauses,
 )
 
 LOOK_AHEAD_S = 0.4525
-JPEG = RenderOptions(output="JPEG")
-
-
-def at_pace(seconds: float = 10.0, speed: float = 1.0) -> Act:
-    """Return what feeds speech with pauses at a multiple of its pace, a second after the beginning."""
-
-    async def act(session: LiveSession, _: list[LiveFrame]) -> None:
-        await asyncio.sleep(1.013)
-        await paced(session, with_pauses(noise(seconds)), speed=speed)
-        session.finish()
-
-    return act
-
-
-def audio_of(frames: list[LiveFrame]) -> NDArray[np.float32]:
-    return np.concatenate([frame.audio[:, 0] for frame in frames])
 
 
 def test_a_burst_is_heard_as_soon_as_the_server_can_keep_up() -> None:
@@ -208,86 +187,6 @@ def test_the_loop_goes_on_and_the_mouth_opens_before_and_closes_after_the_audio(
     assert [f.loop_index for f in run.frames] == [f.index % 18 for f in run.frames]
 
 
-def test_frames_that_are_not_wanted_are_not_made() -> None:
-    async def act(session: LiveSession, _: list[LiveFrame]) -> None:
-        await session.feed(noise(1.0))
-        session.finish()
-
-    run = Simulation(act)
-    assert run.server.frames <= 25 + 2 + 5, (
-        "each frame once, two before it, and the first idle ones"
-    )
-
-
-@pytest.mark.parametrize(("error", "ends"), [(Rejected("no"), True), (Overloaded("full"), False)])
-def test_a_refusal_ends_the_session_and_overload_does_not(error: Exception, ends: bool) -> None:
-    server = SimulatedServer()
-
-    async def act(session: LiveSession, _: list[LiveFrame]) -> None:
-        loop = asyncio.get_running_loop()
-        loop.call_later(2.0, setattr, server, "error", error)
-        loop.call_later(4.0, setattr, server, "error", None)
-        await session.feed(noise(20.0))
-        session.finish()
-
-    if ends:
-        with pytest.raises(Rejected):
-            Simulation(act, server)
-        return
-    run = Simulation(act, server)
-    assert 10 < run.session.report.repeated < 400
-    assert all(f.video is not None for f in run.frames[-5:])
-
-
-def test_a_server_that_is_lost_ends_the_session_after_the_timeout() -> None:
-    server = SimulatedServer()
-    frames: list[LiveFrame] = []
-
-    async def act(session: LiveSession, given: list[LiveFrame]) -> None:
-        asyncio.get_running_loop().call_later(2.0, setattr, server, "error", ServerLost("gone"))
-        await session.feed(noise(29.0))
-        while len(given) < 400:
-            await asyncio.sleep(0.1)
-            frames[:] = given
-
-    with pytest.raises(ServerLost, match="gone"):
-        Simulation(act, server, LiveOptions(reconnect_timeout_s=10.0))
-    assert 10 * 25 < len(frames) < 14 * 25
-
-
-def test_a_server_that_comes_back_before_the_timeout_is_used_again() -> None:
-    server = SimulatedServer()
-
-    async def act(session: LiveSession, _: list[LiveFrame]) -> None:
-        loop = asyncio.get_running_loop()
-        loop.call_later(4.0, setattr, server, "error", ServerLost("gone"))
-        loop.call_later(11.0, setattr, server, "error", None)
-        await session.feed(noise(29.0))
-        session.finish()
-
-    run = Simulation(act, server, LiveOptions(reconnect_timeout_s=10.0))
-    assert run.session.report.repeated
-    assert all(f.video is not None for f in run.frames[-25:])
-    assert np.array_equal(audio_of(run.frames)[-16000:], noise(29.0)[-16000:])
-
-
-async def share(server: SimulatedServer, sessions: int, seconds: float) -> list[list[int]]:
-    """Return how many frames each of several processes' sessions shows, by seconds."""
-
-    async def one(number: int) -> list[int]:
-        shown = [0] * round(seconds + 5)
-        await asyncio.sleep(0.37 * number % 1.0)
-        loop = asyncio.get_running_loop()
-        async with LiveSession(LivePool(server), AVATAR, JPEG, LiveOptions()) as session:
-            feeding = asyncio.create_task(paced(session, noise(seconds, number)))
-            feeding.add_done_callback(lambda _: session.finish())
-            async for frame in session:
-                shown[min(int(loop.time()), len(shown) - 1)] += frame.video is not None
-        return shown
-
-    return await asyncio.gather(*(one(number) for number in range(sessions)))
-
-
 def test_a_reply_that_was_played_before_its_flush_ends_with_the_next_frame() -> None:
     async def act(session: LiveSession, _: list[LiveFrame]) -> None:
         await session.feed(noise(1.0))
@@ -297,19 +196,6 @@ def test_a_reply_that_was_played_before_its_flush_ends_with_the_next_frame() -> 
     run = Simulation(act)
     assert [f.index for f in run.frames if f.end_of_reply] == [len(run.frames) - 1]
     assert run.events[-1].kind == "playback_finished"
-
-
-@pytest.mark.parametrize("sessions", [1, 3, 8, 20])
-def test_an_overloaded_server_is_shared_evenly(sessions: int) -> None:
-    """From ten seconds after the beginning on: 20 sessions take five to open."""
-    random.seed(sessions)
-    server = SimulatedServer(frame_s=0.033, overhead=0.5)
-    shown = virtual_time.run(share(server, sessions, 50.0))
-    each = np.array([sum(seconds[10:48]) for seconds in shown]) / 38
-    alone = 1 / (0.033 * (1 + 0.5 / 32))
-    assert each.sum() >= 0.8 * min(alone, 25 * sessions)
-    assert each.min() >= 0.5 * each.mean()
-    assert server.refused <= 3 * server.requests, "a refusal costs the server something, too"
 
 
 steps = st.lists(

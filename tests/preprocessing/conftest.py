@@ -117,3 +117,19 @@ def copy_repository(target: Path) -> Path:
     ):
         shutil.copytree(MODEL_REPOSITORY / name, target / name, ignore=ignore)
     return target
+
+
+@pytest.fixture
+def add(repository: Path, raw_dataset: Path, generator_file: Path, encoder_file: Path) -> Any:
+    """A function that adds an avatar to `repository`."""
+
+    def add_one(name: str = "anna", **changes: Any) -> Any:
+        arguments: dict[str, Any] = {
+            "dataset_dir": raw_dataset,
+            "generator_path": generator_file,
+            "encoder_path": encoder_file,
+            **changes,
+        }
+        return add_avatar(repository, name, **arguments)
+
+    return add_one

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -73,3 +74,10 @@ def mp4(render: Render, clips: Path, tmp_path_factory: pytest.TempPathFactory) -
     path = tmp_path_factory.mktemp("mp4") / "out.mp4"
     render(clips / "pcm.wav", path, crf=10)
     return path
+
+
+@pytest.fixture
+def one_model(toy_repository: Path, tmp_path: Path) -> Path:
+    """A repository of `audio_window` alone, which starts quickly."""
+    shutil.copytree(toy_repository / "audio_window", tmp_path / "models" / "audio_window")
+    return tmp_path / "models"

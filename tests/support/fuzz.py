@@ -3,32 +3,19 @@
 from __future__ import annotations
 
 import json
-import math
-import random
 import socket
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 import grpc
 import numpy as np
-from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2, service_pb2_grpc
-from tritonclient.utils import serialize_byte_tensor
 
 from lipsync_embedded import Server
 
+from .fuzz_tensors import INPUTS, NUMBERS, RandomTensors
+
 LIMIT_S = 60.0  # a request that takes longer hangs
-INPUTS = {
-    "toy": ("AUDIO", "AUDIO_START", "CLIP_SAMPLES", "FRAME_START", "FRAME_COUNT", "LOOP_OFFSET"),
-    "mel": ("AUDIO", "AUDIO_START", "CLIP_SAMPLES", "FRAME_START", "FRAME_COUNT", "LOOP_OFFSET"),
-    "stream": ("AUDIO", "AVATAR", "OUTPUT", "LOOP_OFFSET"),
-    "audio_encoder": ("mel",),
-    "audio_window": ("embedding", "index"),
-    "toy_generator": ("loop_index", "audio"),
-    "toy_compositor": ("PATCH", "LOOP_INDEX"),
-    "nobody": ("AUDIO",),
-}
 OUTPUTS = (
     "FRAMES",
     "JPEG",
@@ -42,41 +29,6 @@ OUTPUTS = (
     "MEL",
     "audio",
 )
-TYPES = {
-    "FP32": np.float32, "FP64": np.float64, "FP16": np.float16, "INT64": np.int64, "INT32": np.int32,
-    "INT8": np.int8, "UINT8": np.uint8, "UINT64": np.uint64, "BOOL": np.bool_, "BYTES": np.object_,
-}  # fmt: skip
-LARGEST = {
-    "FP16": float(np.finfo(np.float16).max),
-    "FP32": float(np.finfo(np.float32).max),
-    "FP64": float(np.finfo(np.float64).max),
-}
-TRUE_TYPES = {
-    "AUDIO": "FP32",
-    "AVATAR": "BYTES",
-    "OUTPUT": "BYTES",
-    "PATCH": "UINT8",
-} | dict.fromkeys(("mel", "embedding", "audio"), "FP32")
-TRUE_SHAPES = {
-    "mel": (2, 1, 80, 16), "embedding": (3, 512), "index": (2, 16),
-    "loop_index": (2, 1), "audio": (2, 32, 16, 16),
-    "PATCH": (2, 320, 320, 3), "LOOP_INDEX": (2, 1),
-}  # fmt: skip
-SIZES = (0, 1, 2, 3, 16, 64)
-MOST_ELEMENTS = 2**20
-NUMBERS = (0, 1, -1, 8, 31, 32, 33, 640, 10**6, 2**31 - 1, 2**31, 2**62, 2**63 - 1, -(2**63))
-WORDS = (
-    b"toy",
-    b"wide",
-    b"mel",
-    b"stream",
-    b"",
-    b"\x00" * 40,
-    b"\xff" * 300,
-    b"../x",
-    b"JPEG",
-    b"H264",
-)
 PARAMETERS = (
     "crf",
     "preset",
@@ -89,23 +41,11 @@ PARAMETERS = (
 )
 
 
-@dataclass(frozen=True)
-class Tensor:
-    """One input: what is said of it, and what is sent."""
-
-    name: str
-    kind: str
-    shape: tuple[int, ...]
-    data: bytes
-    array: NDArray[Any]
-
-
-class Fuzzer:
-    """A chance of its own; the same seed sends the same requests."""
+class Fuzzer(RandomTensors):
+    """Requests with random inputs; the same seed sends the same requests."""
 
     def __init__(self, server: Server, seed: int) -> None:
-        self.chance = random.Random(seed)
-        self.numbers = np.random.default_rng(seed)
+        super().__init__(seed)
         self._http = urlsplit(server.http_url)
         self._grpc = urlsplit(server.grpc_url)
         self._channel = grpc.insecure_channel(
@@ -117,7 +57,7 @@ class Fuzzer:
         self._channel.close()
 
     def send(self) -> str:
-        """One request; how it was answered.
+        """Send one request, and return how it was answered.
 
         Raises:
             TimeoutError: it was not, within LIMIT_S.
@@ -126,23 +66,8 @@ class Fuzzer:
         kinds += [self.http_binary, self.http_binary, self.raw_http, self.raw_grpc]
         return self.chance.choice(kinds)()
 
-    def tensors(self, model: str) -> list[Tensor]:
-        """Inputs of a model: each may lack, or be wrong in its name, type, shape or contents."""
-        if self._maybe(0.4) and model in ("toy", "stream"):
-            return self._right(model)
-        found = [
-            self._tensor(name) for name in INPUTS[model] if name == "AUDIO" or self._maybe(0.7)
-        ]
-        if self._maybe(0.1):
-            found.append(self._tensor(self.chance.choice(("SOUND", "", "FRAMES", "é" * 50))))
-        if self._maybe(0.05) and found:
-            found.append(found[0])
-        if self._maybe(0.05):
-            found.clear()
-        return found
-
     def parameters(self) -> dict[str, Any]:
-        if self._maybe(0.6):
+        if self.maybe(0.6):
             return {}
         values = (*NUMBERS[:12], True, "", "fast", "medium", "x" * 1000, 20.5, -1.0)
         return {self.chance.choice(PARAMETERS): self.chance.choice(values)}
@@ -195,7 +120,7 @@ class Fuzzer:
         model = self._model()
         inputs, data = [], b""
         for t in self.tensors(model):
-            size = len(t.data) if self._maybe(0.9) else self.chance.choice(NUMBERS)
+            size = len(t.data) if self.maybe(0.9) else self.chance.choice(NUMBERS)
             inputs.append(
                 {"name": t.name, "datatype": t.kind, "shape": list(t.shape)}
                 | {"parameters": {"binary_data_size": size}}
@@ -203,9 +128,9 @@ class Fuzzer:
             data += t.data
         asked = {"inputs": inputs, "outputs": [{"name": self._output()}]}
         head = bytearray(json.dumps(asked | {"parameters": self.parameters()}).encode())
-        said = len(head) if self._maybe(0.9) else self.chance.choice(NUMBERS)
+        said = len(head) if self.maybe(0.9) else self.chance.choice(NUMBERS)
         self._spoil(head)
-        if self._maybe(0.2):
+        if self.maybe(0.2):
             data = data[: self.chance.randint(0, len(data))]
         return self._post(
             model, b"Inference-Header-Content-Length: %d\r\n" % said, bytes(head + data)
@@ -213,82 +138,28 @@ class Fuzzer:
 
     def raw_http(self) -> str:
         starts = (b"", b"GET / HTTP/1.1\r\n", b"POST /v2/models/toy/infer HTTP/1.1\r\nHost: x\r\n")
-        return self._raw(self._http, self.chance.choice(starts) + self._garbage(), "raw HTTP")
+        return self._raw(self._http, self.chance.choice(starts) + self.garbage(), "raw HTTP")
 
     def raw_grpc(self) -> str:
         preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
         starts = (b"", preface, preface + bytes(3) + b"\x04" + bytes(5))
-        return self._raw(self._grpc, self.chance.choice(starts) + self._garbage(), "raw gRPC")
-
-    def _maybe(self, share: float) -> bool:
-        return self.chance.random() < share
+        return self._raw(self._grpc, self.chance.choice(starts) + self.garbage(), "raw gRPC")
 
     def _model(self) -> str:
         return self.chance.choice([*INPUTS, "toy", "toy", "toy"])
 
     def _output(self) -> str:
-        return self.chance.choice(OUTPUTS[:3] if self._maybe(0.7) else OUTPUTS)
-
-    def _garbage(self) -> bytes:
-        return self.chance.randbytes(self.chance.choice((0, 1, 9, 100, 10_000)))
+        return self.chance.choice(OUTPUTS[:3] if self.maybe(0.7) else OUTPUTS)
 
     def _spoil(self, body: bytearray) -> None:
-        if self._maybe(0.3) and body:
+        if self.maybe(0.3) and body:
             for _ in range(self.chance.randint(1, 4)):
                 body[self.chance.randrange(len(body))] = self.chance.randrange(256)
-
-    def _right(self, model: str) -> list[Tensor]:
-        """Inputs that are as they should be."""
-        audio = 0.1 * self.numbers.standard_normal(6400).astype(np.float32)
-        found = [Tensor("AUDIO", "FP32", audio.shape, audio.tobytes(), audio)]
-        if model == "stream":
-            name = np.array([b"toy"], np.object_)
-            found.append(Tensor("AVATAR", "BYTES", (1,), serialize_byte_tensor(name).item(), name))
-        return found
-
-    def _tensor(self, name: str) -> Tensor:
-        kind = TRUE_TYPES.get(name, "INT64") if self._maybe(0.85) else self.chance.choice([*TYPES])
-        shape = TRUE_SHAPES.get(name, (1,))
-        if name == "AUDIO":
-            shape = (self.chance.choice((0, 1, 199, 3000, 6400, 20_000, 100_000)),)
-        if self._maybe(0.15):
-            shape = tuple(self.chance.choice(SIZES) for _ in range(self.chance.randint(0, 5)))
-            while math.prod(shape) > MOST_ELEMENTS:
-                shape = shape[1:]
-        array = self._array(kind, shape)
-        data = array.tobytes()
-        if kind == "BYTES":
-            data = serialize_byte_tensor(array).item() if array.size else b""
-        if self._maybe(0.1):
-            data = data[: self.chance.randint(0, len(data))] + self._garbage()[:50]
-        if self._maybe(0.1):
-            shape = tuple(self.chance.choice(NUMBERS) for _ in range(self.chance.randint(0, 3)))
-        return Tensor(name, kind, shape, bytes(data), array)
-
-    def _array(self, kind: str, shape: tuple[int, ...]) -> NDArray[Any]:
-        if kind == "BYTES":
-            count = int(np.prod(shape, dtype=np.int64))
-            words = [self.chance.choice(WORDS) for _ in range(min(count, 1000))]
-            array = np.empty(len(words), np.object_)
-            array[:] = words
-            return array
-        dtype = TYPES[kind]
-        if np.issubdtype(dtype, np.floating):
-            array = self.numbers.standard_normal(shape).astype(dtype)
-            if self._maybe(0.2) and array.size:
-                odd = (np.nan, np.inf, -np.inf, LARGEST[kind], 5e-324)
-                array.flat[self.numbers.integers(array.size)] = self.chance.choice(odd)
-            return array
-        array = np.zeros(shape, dtype)
-        if array.size:
-            with np.errstate(all="ignore"):
-                array[...] = np.array(self.chance.choice(NUMBERS)).astype(dtype)
-        return array
 
     def _request(self, model: str | None = None) -> Any:
         model = model or self._model()
         request = service_pb2.ModelInferRequest(model_name=model)
-        typed = self._maybe(0.15)
+        typed = self.maybe(0.15)
         for t in self.tensors(model):
             added = request.inputs.add(name=t.name, datatype=t.kind)
             added.shape.extend(t.shape)
@@ -298,7 +169,7 @@ class Fuzzer:
                 added.contents.int64_contents.extend(t.array.ravel()[:5000].tolist())
             else:
                 request.raw_input_contents.append(t.data)
-        if model != "stream" and self._maybe(0.9):
+        if model != "stream" and self.maybe(0.9):
             request.outputs.add(name=self._output())
         for key, value in self.parameters().items():
             field = {bool: "bool_param", int: "int64_param", str: "string_param"}
@@ -306,8 +177,8 @@ class Fuzzer:
         return request
 
     def _post(self, model: str, headers: bytes, body: bytes) -> str:
-        """Over a socket of its own, so that the body's length may be a lie."""
-        size, cut = len(body), self._maybe(0.15)
+        """Send it over a socket of its own, so that the body's length may be a lie."""
+        size, cut = len(body), self.maybe(0.15)
         if cut:
             body = body[: self.chance.randint(0, len(body))]
         head = (
@@ -331,9 +202,9 @@ class Fuzzer:
         return "HTTP " + answer[9:12].decode(errors="replace")
 
     def _raw(self, address: Any, data: bytes, kind: str) -> str:
-        """Bytes on a port, which is then left; with a reset in half of the cases."""
+        """Send bytes to a port and leave it, with a reset in half of the cases."""
         with socket.create_connection((address.hostname, address.port), LIMIT_S) as sock:
-            if self._maybe(0.5):
+            if self.maybe(0.5):
                 linger = (1).to_bytes(4, "little") + bytes(4)
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             try:

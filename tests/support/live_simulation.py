@@ -223,3 +223,18 @@ async def paced(
     for n, at in enumerate(range(0, len(wave), size)):
         await asyncio.sleep(max(0.0, begun + n * block_s / speed - loop.time()))
         await session.feed(wave[at : at + size])
+
+
+def at_pace(seconds: float = 10.0, speed: float = 1.0) -> Act:
+    """Return what feeds speech with pauses at a multiple of its pace, a second after the beginning."""
+
+    async def act(session: LiveSession, _: list[LiveFrame]) -> None:
+        await asyncio.sleep(1.013)
+        await paced(session, with_pauses(noise(seconds)), speed=speed)
+        session.finish()
+
+    return act
+
+
+def audio_of(frames: list[LiveFrame]) -> NDArray[np.float32]:
+    return np.concatenate([frame.audio[:, 0] for frame in frames])

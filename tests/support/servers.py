@@ -103,3 +103,8 @@ def end_server(server: Server) -> None:
 
 def _frozen(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
+
+
+def urls(server: Server) -> list[str]:
+    """Return the addresses of a server, for gRPC and for HTTP."""
+    return [server.grpc_url, server.http_url]

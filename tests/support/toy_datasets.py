@@ -99,3 +99,9 @@ def write_video(path: Path, frames: list[Array], fps: float = 25) -> None:
     for frame in frames:
         writer.write(frame)
     writer.release()
+
+
+def tree(root: Path) -> dict[str, bytes]:
+    """Return the files below a folder and of scratch folders beside it, with their contents."""
+    files = [p for p in root.parent.rglob("*") if p.is_file() and "dataset" not in p.parts]
+    return {str(p.relative_to(root.parent)): p.read_bytes() for p in files}
