@@ -22,6 +22,7 @@ from lipsync_preprocessing.recording.rest import find_rest
 from lipsync_preprocessing.recording.square import smoothed, tremble
 from lipsync_preprocessing.recording.track import Track
 from lipsync_preprocessing.recording.tracker import FaceTracker, Sighting
+from lipsync_preprocessing.recording.video import Held
 from support.recordings import pan, write_recording
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -124,6 +125,26 @@ def sightings(gap: Array) -> list[Sighting]:
         own[LOWER_LIP] = 100, 130 + value, 0
         seen.append(Sighting(own, sharpness=1.0))
     return seen
+
+
+def test_moments_are_warned_of_with_their_second() -> None:
+    seen = sightings(np.full(250, 5.0))
+    turn = np.radians(40)
+    turned = np.array(
+        [[np.cos(turn), 0, np.sin(turn)], [0, 1, 0], [-np.sin(turn), 0, np.cos(turn)]]
+    )
+    still, middle = np.eye(3), np.array([100, 100, 0])
+    moved = {2: (turned, 40), 4: (0.5 * still, 40), 6: (still, -20)}  # from this second, for one
+    for k, sighting in enumerate(seen):
+        matrix, shift = moved.get(k // 25, (still, 40))
+        points = (sighting.points - middle) @ matrix.T + middle + np.array([shift, 0, 0])
+        seen[k] = Sighting(points.astype(np.float32), sharpness=1.0)
+    track = Track((400, 500), seen, np.full(250, -30.0), 10.0, [Held(8.0, 9.0)])
+    told = {finding.kind: finding for finding in find_all(track, offset_s=5.0)}
+    for kind, start_s in (("turned away", 7.0), ("too small", 9.0), ("cut", 11.0)):
+        assert told[kind].start_s == pytest.approx(start_s, abs=0.25), kind
+        assert told[kind].end_s == pytest.approx(start_s + 1.0, abs=0.25), kind
+    assert str(told["frozen"]) == "second 8.0 to 9.0: frozen: the video has no new frame"
 
 
 @pytest.mark.parametrize("lag", [-8, 0, 8])

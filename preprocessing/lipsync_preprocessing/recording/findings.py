@@ -27,6 +27,7 @@ _LEAST_RUN_S = 0.12
 _LARGEST_LAG = 15  # frames
 _OUT_OF_STEP = 4  # frames
 _CLEAR = 0.25  # correlation of opening and level above which a lag can be told
+_STILL = 1e-6  # deviation below which a curve does not move, but for rounding
 _BETTER = 0.08  # ... and by how much it must be better than in step
 
 
@@ -163,7 +164,7 @@ def audio_lag(track: Track) -> tuple[int, bool]:
     """
     lips, level = _motion(track.opening), _motion(np.maximum(track.level, -60))
     inner = len(lips) - 2 * _LARGEST_LAG
-    if inner < 4 * FRAME_RATE or not lips.any() or not level.any():
+    if inner < 4 * FRAME_RATE or min(lips.std(), level.std()) < _STILL:
         return 0, False
     shifts = range(-_LARGEST_LAG, _LARGEST_LAG + 1)
     still = lips[_LARGEST_LAG:-_LARGEST_LAG]
