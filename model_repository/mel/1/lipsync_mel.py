@@ -231,7 +231,11 @@ class MelWindows:
 
     def __init__(self) -> None:
         filters = mel_filters(SAMPLE_RATE, N_FFT, N_MELS, MEL_LOW_HZ, MEL_HIGH_HZ)
-        self._basis = filters.astype(np.float64)
+        # Each filter reaches over a few bins, so it is summed over these alone. The product of whole matrices
+        # would take BLAS, whose idle threads keep a core busy for 50 ms after each request.
+        bands, self._bins = np.nonzero(filters)
+        self._weights = filters[bands, self._bins].astype(np.float64)[:, None]
+        self._first_bins = np.searchsorted(bands, np.arange(N_MELS))
 
     def __call__(
         self, audio: NDArray[np.float32], audio_start: int, layout: SliceLayout
@@ -277,6 +281,7 @@ class MelWindows:
         if layout.clip_samples is not None and layout.clip_samples < high:
             emphasised[layout.clip_samples - low :] = 0.0  # the padding follows the pre-emphasis
         spectrum = magnitudes(emphasised, N_FFT, HOP)
-        decibels = 20.0 * np.log10(np.maximum(FLOOR, self._basis @ spectrum)) - REF_DB
+        bands = np.add.reduceat(self._weights * spectrum[self._bins], self._first_bins, axis=0)
+        decibels = 20.0 * np.log10(np.maximum(FLOOR, bands)) - REF_DB
         scaled = 2 * MAX_NORM * (decibels - MIN_DB) / -MIN_DB - MAX_NORM
         return np.asarray(np.clip(scaled, -MAX_NORM, MAX_NORM))
