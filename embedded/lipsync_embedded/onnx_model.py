@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from .accelerator import wanted_openvino
 from .config_error import ConfigError
+from .kept_items import KeptItems
 
 Array = NDArray[Any]
 
@@ -81,6 +82,9 @@ class OnnxModel:
             del self._session  # it has checked the graph; its weights need not stay
             items = OpenVinoItems(path, self.inputs, self.outputs, streams, accelerator)
             self._items, self.description = items, items.description
+        kept_mb = _integer(parameters, "kept_items_mb", 0)
+        if self._side_by_side and kept_mb > 0:
+            self._items = KeptItems(self._items, kept_mb << 20)
 
     def run(self, requests: list[list[Array]]) -> list[list[Array]]:
         """Run several requests as one batch.

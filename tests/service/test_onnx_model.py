@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import onnxruntime
 import pytest
 from google.protobuf import json_format, text_format
+from numpy.typing import NDArray
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from lipsync_embedded.config_error import ConfigError
+from lipsync_embedded.kept_items import KeptItems
 from lipsync_embedded.onnx_model import OnnxModel
+
+Array = NDArray[Any]
 
 
 def load(repository: Path, old: str = "", new: str = "", kind: str = "CPU") -> OnnxModel:
@@ -66,3 +72,27 @@ def test_a_gpu_that_is_not_there(toy_repository: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
     with pytest.raises(ConfigError, match="instance kind GPU, but onnxruntime-gpu"):
         load(toy_repository, kind="GPU")
+
+
+def test_equal_items_are_computed_once_and_equal_what_is_computed_anew() -> None:
+    rng = np.random.default_rng(1)
+    batches: list[int] = []
+
+    def run(arrays: list[Array]) -> list[Array]:
+        batches.append(len(arrays[0]))
+        return [arrays[0] * 2, arrays[0].sum(axis=1) + arrays[1]]
+
+    kept = KeptItems(run, budget=10 * 20)  # ten items, of four float32 and one
+    items = (
+        rng.standard_normal((14, 4)).astype(np.float32),
+        rng.integers(0, 9, 14).astype(np.float32),
+    )
+    computed = []
+    for chosen in ([0, 1, 2, 1], [2, 3, 0], [3, 3], [*range(4, 14)], [13, 0], [9]):
+        arrays = [array[chosen] for array in items]
+        batches.clear()
+        results = kept(arrays)
+        computed.append(sum(batches))
+        for result, expected in zip(results, run(arrays), strict=True):
+            assert np.array_equal(result, expected)
+    assert computed == [3, 1, 0, 10, 1, 0], "the first four made room for the last ten"

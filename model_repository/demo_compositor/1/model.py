@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +19,15 @@ from lipsync_frames import AvatarFrames, Paste
 from lipsync_telemetry import INTERNAL, Telemetry
 
 OUTPUTS = ("FRAMES", "I420", "JPEG", "H264")
+_MOST_THREADS = 4  # that encode JPEG at once; the networks want the cores too
 Item = tuple[int, Any, float]  # the avatar's frame, the patch, and the share of the original pixels
 
 
 class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
-        cv2.setNumThreads(1)  # parallelism comes from instances and requests
+        cv2.setNumThreads(1)  # parallelism comes from frames, instances and requests
+        self._threads = min(_MOST_THREADS, len(os.sched_getaffinity(0)))
+        self._pool = ThreadPoolExecutor(self._threads)
         parameters = json.loads(args["model_config"])["parameters"]
         self._count_for(args["model_name"])
         cache_mb = int(parameters["frame_cache_mb"]["string_value"])
@@ -96,8 +102,7 @@ class TritonPythonModel:
                     self._compose(compose, item, image)
                 outputs.append(pb_utils.Tensor(name, images))
         if "JPEG" in wanted:
-            units = [encode.jpeg(frame, options.jpeg_quality) for frame in self._bgr(work)]
-            outputs.append(_bytes_tensor("JPEG", units))
+            outputs.append(_bytes_tensor("JPEG", self._jpegs(work, options.jpeg_quality)))
         if "H264" in wanted:
             outputs.append(_bytes_tensor("H264", encode.h264(self._i420(work), options)))
         return outputs, len(work)
@@ -112,12 +117,19 @@ class TritonPythonModel:
             raise encode.OptionError(f"expected one LEVEL per PATCH, got {len(levels)} and {count}")
         return list(self._paste.own_share(levels).tolist())
 
-    def _bgr(self, work: list[Item]) -> Iterator[Any]:
-        """Yield each frame as BGR in one buffer, which the next frame overwrites."""
-        frame = np.empty(self._avatar.bgr_shape, np.uint8)
+    def _jpegs(self, work: list[Item], quality: int) -> list[bytes]:
+        """Return each frame as JPEG; as many as there are threads are encoded at once."""
+        units: list[bytes] = []
+        encoding: deque[tuple[Future[bytes], Any]] = deque()
         for item in work:
+            if len(encoding) < self._threads:
+                frame = np.empty(self._avatar.bgr_shape, np.uint8)
+            else:
+                done, frame = encoding.popleft()
+                units.append(done.result())
             self._compose(self._avatar.compose_bgr, item, frame)
-            yield frame
+            encoding.append((self._pool.submit(encode.jpeg, frame, quality), frame))
+        return units + [done.result() for done, _ in encoding]
 
     def _i420(self, work: list[Item]) -> Iterator[Any]:
         """Yield each frame as I420 in one buffer, which the next frame overwrites."""
