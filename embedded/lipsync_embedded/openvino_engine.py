@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from .accelerator import OpenVino
 from .config_error import ConfigError
 from .graph_steps import apply_steps
-from .mixed_precision import keep_in_f32
 from .visual_split import FRAME, VisualSplit, split
 
 Array = NDArray[Any]
@@ -134,7 +133,7 @@ class _Requests:
 
     def __init__(self, model: Any, precision: str, streams: int) -> None:
         compiled = openvino.Core().compile_model(
-            keep_in_f32(model) if precision == "bf16" else model,
+            model,
             "CPU",
             {
                 "INFERENCE_PRECISION_HINT": precision,  # by itself it takes bf16 where the CPU has it

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from lipsync_embedded import Server, accelerator, graph_steps
 from lipsync_embedded.config_error import ConfigError
-from lipsync_embedded.mixed_precision import keep_in_f32
 from lipsync_embedded.onnx_model import OnnxModel
 from lipsync_preprocessing.graphs.compile import compile_generator
 from lipsync_preprocessing.graphs.networks import prepare_generator
@@ -142,25 +141,6 @@ def test_the_steps_on_the_graph_change_nothing(trained: Run) -> None:
     model.reshape({p.get_any_name(): [1, *list(p.partial_shape)[1:]] for p in model.inputs})
     assert graph_steps.apply_steps(model) == (1, 1)
     assert_same_frames(trained(precision="f32", visual_cache_mb="64")[0], trained()[0])
-
-
-@needs_bf16
-def test_the_layers_before_an_upsampling_stay_in_f32(toy_repository: Path) -> None:
-    """By what OpenVINO says it runs: two blocks before the first one, one before each of the next two."""
-    model = openvino.Core().read_model(str(toy_repository / "toy_generator/1/model.onnx"))
-    model.reshape({p.get_any_name(): [1, *list(p.partial_shape)[1:]] for p in model.inputs})
-    settings = {"INFERENCE_PRECISION_HINT": "bf16"}
-    compiled = openvino.Core().compile_model(keep_in_f32(model), "CPU", settings)
-    ran: dict[str, list[str]] = {"bf16": [], "f32": []}
-    for node in compiled.get_runtime_model().get_ordered_ops():
-        said = {k: node.get_rt_info()[k].astype(str) for k in ("layerType", "runtimePrecision")}
-        if said["layerType"] == "Convolution":
-            ran[said["runtimePrecision"]].append(node.get_friendly_name())
-    assert len(ran["bf16"]) == 81
-    blocks = sorted(re.sub(r".*/(\S+)\.conv\.[036]\..*", r"\1", name) for name in ran["f32"])
-    kept = [f"fuse_conv.1.double_conv.{n}" for n in (0, 1)]
-    kept += [f"up{n}.conv.double_conv.1" for n in (1, 2)]
-    assert blocks == sorted(3 * kept)
 
 
 @needs_bf16
