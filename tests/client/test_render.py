@@ -20,8 +20,7 @@ from lipsync_client import (
 from lipsync_embedded import Server
 from support import oracle as contract
 from support.oracle import Oracle
-from support.profile_commands import run
-from support.render_command import left_behind
+from support.render_command import left_behind, run
 from support.servers import urls
 
 pytestmark = pytest.mark.server

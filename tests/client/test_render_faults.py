@@ -20,8 +20,7 @@ from lipsync_client import (
 )
 from lipsync_embedded import Server
 from support.audio_files import broken_files, write_wav
-from support.profile_commands import run
-from support.render_command import CLIENT, left_behind
+from support.render_command import CLIENT, left_behind, run
 from support.servers import urls
 
 

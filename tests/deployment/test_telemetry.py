@@ -45,6 +45,17 @@ def logged(server: Server) -> list[dict[str, Any]]:
     return [json.loads(message) for message in ours]
 
 
+def logged_of(server: Server, request_id: str) -> dict[str, Any]:
+    """Return the only line of a request, once it is written."""
+
+    def lines() -> list[dict[str, Any]]:
+        return [entry for entry in logged(server) if entry["request"] == request_id]
+
+    wait_until("the line is written", lines)
+    (line,) = lines()
+    return line
+
+
 def infer(
     server: Server, protocol: str, request_id: str, tensors: dict[str, NDArray[Any]], **more: Any
 ) -> Any:
@@ -125,7 +136,7 @@ def test_a_refusal_is_counted_and_logged(
         infer(server, protocol, request_id, tensors, parameters=parameters)
     after = value(metrics(server), "lipsync_refused_total", model=model, reason=reason)
     assert after - before == 1
-    (line,) = [entry for entry in logged(server) if entry["request"] == request_id]
+    line = logged_of(server, request_id)
     assert line["event"] == "refused"
     assert (line["model"], line["reason"]) == (model, reason)
     assert line["message"]
@@ -198,11 +209,12 @@ def test_streams_are_counted_while_they_are_open(server: Server) -> None:
     client.close()
     wait_until("none is open", lambda: value(metrics(server), "lipsync_streams_open") == 0)
     assert refused() - before == 1
-    (line,) = [entry for entry in logged(server) if entry["request"] == "clip-2"]
+    line = logged_of(server, "clip-2")
     assert (line["model"], line["reason"]) == ("stream", "avatar")
     assert "nobody" in line["message"]
 
 
+@pytest.mark.server
 @pytest.mark.soak
 def test_an_avatars_metrics_go_and_come_with_it(toy_repository: Path) -> None:
     """Count in the other models that share a metric family when one is unloaded."""

@@ -30,6 +30,7 @@ from lipsync_client import LiveOptions
 from lipsync_embedded import Server
 from pipecat_lipsync import LipSyncVideoService
 from support.pipelines import Collector, run_pipeline
+from support.replicas import wait_until
 from support.servers import end_server
 from support.triton_calls import Triton, speech
 
@@ -85,15 +86,20 @@ def test_each_image_is_followed_by_its_audio_and_the_reply_is_played_whole(serve
     assert len(images) == len(spoken), "each has its image"
     assert {len(f.audio) for _, f in spoken[:-1]} == {2 * RATE // 25}
 
-    # The images are those of an offline render of the same audio, at the same places.
-    index = sink.all(OutputImageRawFrame).index(images[0])
+    # The images are those of an offline render of the audio. A busy machine leaves out idle ones before it.
     silence = np.zeros(RATE, np.float32)
     whole = np.concatenate([silence[: 16 * 640], wave / np.float32(32768), silence])
-    expected = Triton(server, "grpc").frames(
-        "toy", whole, "I420", first=16, count=20, loop_offset=index % PERIOD - 16
-    )
-    for image, planes in zip(images[:20], expected, strict=True):
-        rgb = cv2.cvtColor(planes, cv2.COLOR_YUV2RGB_I420)
+
+    def rendered(offset: int, count: int) -> list[NDArray[Any]]:
+        triton = Triton(server, "grpc")
+        frames = triton.frames("toy", whole, "I420", first=16, count=count, loop_offset=offset - 16)
+        return [cv2.cvtColor(planes, cv2.COLOR_YUV2RGB_I420) for planes in frames]
+
+    def away(offset: int) -> float:
+        pairs = zip(images[:2], rendered(offset, 2), strict=True)  # two tell the loop's direction
+        return float(max(np.abs(pixels(image) - rgb).mean() for image, rgb in pairs))
+
+    for image, rgb in zip(images[:20], rendered(min(range(PERIOD), key=away), 20), strict=True):
         assert np.abs(pixels(image) - rgb).mean() < 2, "two converters differ in their rounding"
 
     kinds = [type(f) for f in sink.frames]
@@ -176,7 +182,7 @@ def test_a_cancelled_pipeline_leaves_nothing_behind(server: Server) -> None:
     for _ in range(3):
         asyncio.run(once())
     assert threading.active_count() <= threads
-    assert connections() <= before
+    wait_until("the connections are closed", lambda: connections() <= before)
 
 
 @pytest.mark.parametrize("avatar", ["nobody", "mel"])

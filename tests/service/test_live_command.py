@@ -75,7 +75,7 @@ def streams(source: Any) -> dict[str, tuple[float, float, int]]:
 def assert_in_step(found: dict[str, tuple[float, float, int]], seconds: float) -> None:
     video, audio = found["video"], found["audio"]
     assert abs(video[0] - audio[0]) < 0.04
-    assert -0.04 < audio[1] - video[1] < 0.5, "a busy machine repeats frames, also the last ones"
+    assert -0.04 < audio[1] - video[1] < 1.5, "a busy machine repeats frames, also the last ones"
     assert video[1] - video[0] >= seconds
 
 

@@ -31,7 +31,7 @@ from .common import (
     server,
     url_option,
 )
-from .recording import SAMPLE_FORMATS, Recording
+from .recording import SAMPLE_FORMATS, Recording, check_source
 
 
 @click.command()
@@ -120,6 +120,8 @@ def live(
                 )
                 return session.report, error
 
+    with failures():
+        check_source(source)
     with failures(), server(connection, repository, avatar) as where:
         report, error = run(where, work)
         click.echo(_summary(output, report, as_json), err=output == str(STDOUT))

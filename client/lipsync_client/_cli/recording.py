@@ -131,6 +131,19 @@ class Recording:
         return OutputError(f"{self._target} has taken no data for {_LAST_WRITE_S:.0f} s")
 
 
+def check_source(source: Path) -> None:
+    """Check that a file can be read; a pipe, which might wait for its writer, is left alone.
+
+    Raises:
+        InputError: it cannot.
+    """
+    try:
+        if source != STDOUT and not source.is_fifo():
+            source.open("rb").close()
+    except OSError as e:
+        raise InputError(f"{source}: {e.strerror}") from e
+
+
 def read_samples(
     session: LiveSession, source: Path, sample_format: str, loop: asyncio.AbstractEventLoop
 ) -> None:
