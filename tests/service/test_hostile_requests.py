@@ -122,8 +122,9 @@ def test_names_nobody_knows(server: Server, protocol: str) -> None:
 def test_encoder_options(
     server: Server, protocol: str, parameters: dict[str, Any], message: str
 ) -> None:
+    one = {"AUDIO": WAVE, "FRAME_COUNT": np.ones(1, np.int64)}
     for output in ("H264", "JPEG", "FRAMES"):  # a wrong option is wrong, needed or not
-        came = refusal(server, protocol, {"AUDIO": WAVE}, outputs=[output], parameters=parameters)
+        came = refusal(server, protocol, one, outputs=[output], parameters=parameters)
         assert message in came
 
 

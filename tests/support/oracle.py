@@ -6,6 +6,7 @@ at 16 kHz, and gives the frames.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,24 @@ import numpy as np
 import onnxruntime
 import scipy.signal
 import soundfile
+import soxr
 from numpy.typing import NDArray
 
 KEPT_CLIPS = 4
 
 
 def load_audio(path: Path) -> NDArray[Any]:
-    """Step 1: mono, 16 kHz; librosa.load(path, sr=16000) in its three steps."""
+    """Step 1: mono, 16 kHz; librosa.load(path, sr=16000) in its three steps.
+
+    They are written out, because librosa's own compile for eleven seconds on their first use.
+    """
     samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    return librosa.resample(librosa.to_mono(samples.T), orig_sr=rate, target_sr=16000)
+    mono = samples.mean(axis=1)
+    if rate == 16000:
+        return np.asarray(mono)
+    size = math.ceil(len(mono) * 16000 / rate)
+    resampled = soxr.resample(mono, rate, 16000, quality="soxr_hq")[:size]
+    return np.pad(resampled, (0, size - len(resampled)))
 
 
 def mel(wave: NDArray[Any]) -> NDArray[Any]:
