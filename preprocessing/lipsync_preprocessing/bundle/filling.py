@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import onnx
 
 from lipsync_preprocessing.avatar.adding import audio_encoder_for, save_audio_window
 from lipsync_preprocessing.avatar.pack import map_faces, write_faces
+from lipsync_preprocessing.avatar.updating import drop_students
 from lipsync_preprocessing.bundle.contents import (
     DEMO_ENCODER,
     DEMO_GENERATOR,
@@ -23,6 +25,7 @@ from lipsync_preprocessing.graphs.sources import (
     load_generator,
     served_audio_encoder,
 )
+from lipsync_preprocessing.profiles.pin import pin_of, with_pin
 from lipsync_preprocessing.repository import (
     CONFIG,
     GENERATOR,
@@ -58,11 +61,18 @@ def fill(root: Path, scratch: Path, *, with_models: bool, with_demo: bool) -> No
 
 
 def _place_model(store: Repository, model: str, scratch: Path) -> None:
-    """Write the config and the Python modules of a model, and delete modules of an earlier version."""
+    """Write the config and the Python modules of a model, and delete modules of an earlier version.
+
+    A config goes on naming the version that it named: there are students beside the demo's own generator.
+    """
     files = model_files(model)
     (store.root / model / "1").mkdir(parents=True, exist_ok=True)  # the ensemble's stays empty
     for file in files:
         shutil.copyfile(MODELS / file, scratch / file.name)
+        present = store.root / file
+        if file.name == CONFIG and present.is_file() and (pin := pin_of(present.read_text())):
+            path = scratch / file.name
+            path.write_text(with_pin(path.read_text(), pin, path))
         _place(scratch / file.name, store.root / file)
     for module in (store.root / model / "1").glob("*.py"):
         if module.relative_to(store.root) not in files:
@@ -76,7 +86,10 @@ def _place_demo_data(store: Repository, scratch: Path) -> str:
     )
     write_faces(DEMO_PACK, faces)
     write_compiled_generator(load_generator(DEMO_GENERATOR), map_faces(faces), generator)
-    _place(generator, store.model_file(TEMPLATE + GENERATOR))
+    served = store.model_file(TEMPLATE + GENERATOR)
+    if served.is_file() and not filecmp.cmp(generator, served, shallow=False):
+        drop_students(store, TEMPLATE, 1, scratch)  # their teacher goes, and perhaps their faces
+    _place(generator, served)
     shutil.copyfile(DEMO_PACK, pack)
     _place(pack, store.pack(TEMPLATE))
     encoder = load_audio_encoder(DEMO_ENCODER)

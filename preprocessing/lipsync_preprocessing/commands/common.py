@@ -6,6 +6,7 @@ import contextlib
 import functools
 import sys
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
 
@@ -20,6 +21,29 @@ if TYPE_CHECKING:
 _Parameters = ParamSpec("_Parameters")
 _Command = Callable[_Parameters, None]
 
+
+class _Fraction(click.ParamType):
+    """A width of a network, as a part of the true size: 1/2 or 0.5."""
+
+    name = "fraction"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Fraction:
+        try:
+            width = Fraction(value)
+        except (ValueError, ZeroDivisionError):
+            width = Fraction(0)
+        if not Fraction(1, 16) <= width < 1 or 32 * width % 1:
+            self.fail(
+                f"expected a part of the true size from 1/16 in steps of 1/32, such as 1/2, got {value!r}",
+                param,
+                ctx,
+            )
+        return width
+
+
+FRACTION = _Fraction()
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
 

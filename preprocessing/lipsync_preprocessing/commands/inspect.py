@@ -32,7 +32,13 @@ def inspect(repository: Path, name: str, output: Path, rows: int, force: bool) -
         raise AvatarError(f"{output}: cannot be written: {error.strerror}") from error
     say(f"{output}: the contact sheet of {name}")
     store = Repository(repository)
-    stale = stale_profiles(store, name)
-    for profile in store.avatar(name).profiles:
+    avatar, stale = store.avatar(name), stale_profiles(store, name)
+    for student in avatar.students:
+        other = "" if student.teacher in avatar.versions[-1:] else ", which is not served any more"
+        say(
+            f"version {student.version}: student of width {student.width}, taught by version"
+            f" {student.teacher}{other}"
+        )
+    for profile in avatar.profiles:
         again = "  made from another config.pbtxt: tune again" if profile in stale else ""
         say(f"profile {profile}{again}")

@@ -26,11 +26,12 @@ def list_avatars(repository: Path, as_json: bool) -> None:
     for avatar in avatars:
         versions = ", ".join(map(str, avatar.versions)) or "none"
         state = f"  MISSING {', '.join(avatar.missing)}" if avatar.missing else ""
+        students = "".join(f", {s.version} (student {s.width})" for s in avatar.students)
         profiles = f"  profiles {', '.join(avatar.profiles)}" if avatar.profiles else ""
         say(
             f"{avatar.name}  {avatar.frames} frames  {avatar.width}x{avatar.height}  encoder"
-            f" {avatar.encoder}  generator versions {versions}{'  raw' if avatar.raw else ''}{profiles}"
-            f"{state}"
+            f" {avatar.encoder}  generator versions {versions}{students}{'  raw' if avatar.raw else ''}"
+            f"{profiles}{state}"
         )
     for model in leftovers:
         say(f"{model}  left by an interrupted import or removal: lipsync-avatar remove")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import click
 
-from lipsync_preprocessing.commands.common import repository_option, say
+from lipsync_preprocessing.commands.common import FRACTION, repository_option, say
 from lipsync_preprocessing.profiles.settings import (
     GPU_PROFILES,
     ONNXRUNTIME,
@@ -27,6 +28,12 @@ _GPU_COMPOSITORS = 4
     required=True,
     type=click.Choice([_AUTO, *PROFILES]),
     help="auto: the fastest exact one on this machine's CPU.",
+)
+@click.option(
+    "--width",
+    type=FRACTION,
+    metavar="1/2|1/4",
+    help="Serve the student of this width (lipsync-avatar distil) in place of the avatar's own generator.",
 )
 @click.option("--remove", "removing", is_flag=True, help="Remove the profile instead.")
 @click.option(
@@ -64,6 +71,7 @@ def tune(
     repository: Path,
     name: str,
     profile: str,
+    width: Fraction | None,
     removing: bool,
     visual_cache_mb: int | None,
     psnr_floor: float,
@@ -78,6 +86,8 @@ def tune(
     """
     from lipsync_preprocessing.profiles import files
     from lipsync_preprocessing.profiles import tune as tuning
+    from lipsync_preprocessing.repository import Repository
+    from lipsync_preprocessing.repository.students import student_of, width_name
 
     gpu = profile in GPU_PROFILES
     _only_for("a GPU's profiles", gpu, compositors=compositors, gpu_memory_mb=gpu_memory_mb)
@@ -88,9 +98,12 @@ def tune(
     if removing:
         if profile == _AUTO:
             raise click.UsageError("--remove expects the profile's own name, not auto")
-        paths = files.remove_profile(repository, name, profile)
+        written = profile if width is None else f"{profile}-{width_name(width)}"
+        paths = files.remove_profile(repository, name, written)
         say(f"{name}: removed {', '.join(_below(repository, paths))}")
         return
+    students = Repository(repository).avatar(name).students
+    student = None if width is None else student_of(name, students, width)
     usual = ProfileSettings()
     settings = ProfileSettings(
         compositors=compositors or (_GPU_COMPOSITORS if gpu else usual.compositors),
@@ -99,7 +112,7 @@ def tune(
         engine_cache=engine_cache or usual.engine_cache,
     )
     if gpu:
-        paths = files.write_profile(repository, name, profile, settings, UNMEASURED)
+        paths = files.write_profile(repository, name, profile, settings, UNMEASURED, student)
     else:
         paths = tuning.tune(
             repository,
@@ -108,6 +121,7 @@ def tune(
             settings,
             psnr_floor_db=psnr_floor,
             seconds=seconds,
+            student=student,
             say=say,
         )
     say(f"{name}: wrote {', '.join(_below(repository, paths))}")

@@ -53,9 +53,15 @@ def update(
     if generator is not None:
         version = update_generator(repository, name, generator)
         say(f"{name}: generator version {version}")
+        for student in Repository(repository).avatar(name).students:
+            say(
+                f"{name}: the student of width {student.width} was taught by version {student.teacher}; for"
+                f" another: lipsync-avatar distil {name} --width {student.width}"
+            )
     if rollback:
-        dropped = roll_back(repository, name)
-        say(f"{name}: version {dropped[0]} deleted")
+        version, *students = roll_back(repository, name)
+        taught = f", and its students, {', '.join(map(str, students))}" if students else ""
+        say(f"{name}: version {version} deleted{taught}")
     if control is not None:
         control.load_all(models_of(Repository(repository), name))
         say(f"{name}: loaded at {url}")

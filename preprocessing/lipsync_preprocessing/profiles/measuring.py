@@ -21,7 +21,7 @@ from lipsync_preprocessing.errors import ModelControlError
 from lipsync_preprocessing.profiles.cpu_time import CpuTime, processes_of
 from lipsync_preprocessing.profiles.files import make_profile
 from lipsync_preprocessing.profiles.settings import ProfileSettings
-from lipsync_preprocessing.repository import CONFIG, CONFIGS, Repository
+from lipsync_preprocessing.repository import CONFIG, CONFIGS, Repository, Student
 
 if TYPE_CHECKING:
     import psutil
@@ -68,12 +68,18 @@ class Bench:
         name: of the avatar.
         seconds: length of the clip.
         startup_timeout_s: longest wait for a server.
+        student: the one that is served, in the place of the avatar's own generator.
     """
 
     def __init__(
-        self, store: Repository, name: str, seconds: float, startup_timeout_s: float = 120.0
+        self,
+        store: Repository,
+        name: str,
+        seconds: float,
+        startup_timeout_s: float = 120.0,
+        student: Student | None = None,
     ) -> None:
-        self._store, self._name = store, name
+        self._store, self._name, self._student = store, name, student
         self._seconds, self._startup_timeout_s = seconds, startup_timeout_s
         self._reference: Frames | None = None
 
@@ -143,7 +149,8 @@ class Bench:
             for path in source.iterdir():
                 if path.name == CONFIG or path.name.isdecimal():
                     (target / path.name).symlink_to(path)
-        for file in make_profile(self._store, self._name, candidate.profile, candidate.settings):
+        profile, settings = candidate.profile, candidate.settings
+        for file in make_profile(self._store, self._name, profile, settings, student=self._student):
             configs = root / file.model / CONFIGS
             configs.mkdir()
             (configs / f"{_TRIAL}.pbtxt").write_text(file.text)

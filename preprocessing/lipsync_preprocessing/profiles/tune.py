@@ -18,7 +18,7 @@ from lipsync_preprocessing.profiles.settings import (
     OPENVINO_F32,
     ProfileSettings,
 )
-from lipsync_preprocessing.repository import Repository
+from lipsync_preprocessing.repository import Repository, Student
 
 AUTO = "auto"
 PSNR_FLOOR_DB = 50.0
@@ -38,6 +38,7 @@ def tune(
     *,
     psnr_floor_db: float = PSNR_FLOOR_DB,
     seconds: float = SECONDS,
+    student: Student | None = None,
     say: Say = print,
 ) -> list[Path]:
     """Measure a CPU profile's settings on this machine, and write the best; return the files.
@@ -49,6 +50,7 @@ def tune(
         settings: what is not measured, such as the cache's size.
         psnr_floor_db: bf16 is refused if its frames differ more than this from f32's.
         seconds: length of the clip that is rendered.
+        student: the one to measure and serve, in the place of the avatar's own generator.
         say: called with each line of the table.
 
     Raises:
@@ -58,7 +60,7 @@ def tune(
     avatar = store.avatar(name)
     if avatar.missing:
         raise ModelControlError(f"{name}: nothing to load in {', '.join(avatar.missing)}")
-    bench = Bench(store, name, seconds)
+    bench = Bench(store, name, seconds, student=student)
     measured = _measure_all(bench, profile, settings, say)
     quiet = all(figures.quiet for figures in measured)
     if not quiet:
@@ -83,7 +85,8 @@ def tune(
         psnr = _db(faster.psnr_db)
         say(f"{OPENVINO_BF16} is faster and not exact ({psnr} dB): name it to choose it")
     chosen = best.candidate
-    return write_profile(repository, name, chosen.profile, chosen.settings, _note(best, chunk))
+    note = _note(best, chunk)
+    return write_profile(repository, name, chosen.profile, chosen.settings, note, student)
 
 
 def _measure_all(bench: Bench, profile: str, settings: ProfileSettings, say: Say) -> list[Figures]:

@@ -17,6 +17,7 @@ from lipsync_preprocessing.repository.names import (
     check_name,
 )
 from lipsync_preprocessing.repository.repository import InstalledAvatar, Repository, profiles_of
+from lipsync_preprocessing.repository.students import STUDENT_CARD, Student, width_name
 
 __all__ = [
     "COMPOSITOR",
@@ -25,13 +26,16 @@ __all__ = [
     "GENERATOR",
     "PACK",
     "RAW",
+    "STUDENT_CARD",
     "InstalledAvatar",
     "Repository",
+    "Student",
     "check_name",
     "configs",
     "profiles_of",
     "read_config",
     "set_parameter",
     "step_with_input",
+    "width_name",
     "write_config",
 ]

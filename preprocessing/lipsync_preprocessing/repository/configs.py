@@ -73,6 +73,7 @@ def write_generator(store: Repository, template: str, name: str, directory: Path
     """Write the config of NAME_generator."""
     config = store.config(template + GENERATOR)
     config.name = name + GENERATOR
+    config.ClearField("version_policy")  # it names the template's own versions
     write_config(directory, config)
 
 
@@ -126,6 +127,7 @@ def write_raw(store: Repository, template: str, name: str, directory: Path) -> N
     """Write the config of NAME_raw: the generator's, with the contract's float tensors."""
     config = store.config(template + GENERATOR)
     config.name = name + RAW
+    config.ClearField("version_policy")
     inputs = {"input": FACE_INPUT_SHAPE, "audio": AUDIO_SHAPE}
     fp32 = config.input[1].data_type
     del config.input[:]

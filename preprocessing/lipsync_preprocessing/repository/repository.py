@@ -21,6 +21,7 @@ from lipsync_preprocessing.repository.names import (
     RAW,
     TEMPLATE,
 )
+from lipsync_preprocessing.repository.students import Student, read_student
 
 API_PARAMETER = "lipsync_api"  # marks an ensemble that is an avatar
 
@@ -33,10 +34,11 @@ class InstalledAvatar:
         frames: frames of its loop.
         width, height: of a frame, pixels.
         encoder: name of its audio encoder's model.
-        versions: of its generator.
+        versions: of its own generator, without its students; the newest one is served.
         raw: it has the plain network too.
         missing: models without data.
         profiles: names of its generator's profiles.
+        students: smaller generators beside its own.
     """
 
     name: str
@@ -48,6 +50,7 @@ class InstalledAvatar:
     raw: bool
     missing: tuple[str, ...]
     profiles: tuple[str, ...] = ()
+    students: tuple[Student, ...] = ()
 
 
 class Repository:
@@ -115,6 +118,12 @@ class Repository:
         numbered = [p for p in directory.iterdir() if p.is_dir() and p.name.isdecimal()]
         return tuple(sorted(int(p.name) for p in numbered if _has_data(p)))
 
+    def students(self, model: str) -> tuple[Student, ...]:
+        """Return the students among a generator's versions, by their numbers."""
+        versions = self.versions(model)
+        found = (read_student(self.root / model / str(version), version) for version in versions)
+        return tuple(student for student in found if student is not None)
+
     def template(self) -> str:
         """Return the avatar whose directories are copied: the demo, else the first."""
         names = [a.name for a in self.avatars()]
@@ -132,7 +141,11 @@ class Repository:
         name = config.name
         parameters = {k: v.string_value for k, v in config.parameters.items()}
         encoder = step_with_input(config, "mel").model_name
-        missing = [p for p in (name + GENERATOR, encoder) if not self.versions(p)]
+        students = self.students(name + GENERATOR)
+        taught = {student.version for student in students}
+        own = tuple(v for v in self.versions(name + GENERATOR) if v not in taught)
+        missing = [] if own else [name + GENERATOR]
+        missing += [] if self.versions(encoder) else [encoder]
         if not self.pack(name).is_file():
             missing.append(name + COMPOSITOR)
         return InstalledAvatar(
@@ -141,10 +154,11 @@ class Repository:
             width=int(parameters.get("width", 0)),
             height=int(parameters.get("height", 0)),
             encoder=encoder,
-            versions=self.versions(name + GENERATOR),
+            versions=own,
             raw=(self.root / (name + RAW) / CONFIG).exists(),
             missing=tuple(missing),
             profiles=profiles_of(self.root / (name + GENERATOR)),
+            students=students,
         )
 
 

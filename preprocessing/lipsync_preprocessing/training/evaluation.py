@@ -112,13 +112,13 @@ def sync_score(network: TorchGenerator, material: Material, frames: Frames, tool
 def evaluate(network: TorchGenerator, material: Material, tools: Tools) -> Scores:
     """Return the figures of a network in evaluation mode, on all held-out frames."""
     box = tools.measure.box
-    came, true, psnr, ssim, sync, true_sync = [], [], [], [], [], []
+    came, true, near, alike, sync, true_sync = [], [], [], [], [], []
     for batch, output in render(network, material, material.held_out, tools):
         for face, target in zip(to_images(output), to_images(batch.targets), strict=True):
             came.append(tools.measure.opening(face))
             true.append(tools.measure.opening(target))
-            psnr.append(_psnr(face[box], target[box]))
-            ssim.append(_ssim(face[box], target[box]))
+            near.append(psnr(face[box], target[box]))
+            alike.append(ssim(face[box], target[box]))
         if tools.sync is not None:
             sync += tools.sync.agreement(output, batch.audio).tolist()
             true_sync += tools.sync.agreement(batch.targets, batch.audio).tolist()
@@ -129,10 +129,10 @@ def evaluate(network: TorchGenerator, material: Material, tools: Tools) -> Score
         )
         for face in to_images(output)
     ]
-    correlation, shift = _best_shift(np.array(came), np.array(true))
+    correlation, shift = best_shift(np.array(came), np.array(true))
     return Scores(
-        float(np.mean(psnr)),
-        float(np.mean(ssim)),
+        float(np.mean(near)),
+        float(np.mean(alike)),
         float(np.mean(sync)) if sync else None,
         float(np.mean(true_sync)) if true_sync else None,
         correlation,
@@ -148,7 +148,7 @@ def to_images(faces: Tensor) -> list[Image]:
     return list(values)
 
 
-def _best_shift(came: npt.NDArray[np.float64], true: npt.NDArray[np.float64]) -> tuple[float, int]:
+def best_shift(came: npt.NDArray[np.float64], true: npt.NDArray[np.float64]) -> tuple[float, int]:
     """Return the correlation in step, and the shift at which it is greatest."""
     inner = slice(_LARGEST_SHIFT, len(true) - _LARGEST_SHIFT)
     shifts = sorted(range(-_LARGEST_SHIFT, _LARGEST_SHIFT + 1), key=abs)
@@ -158,12 +158,13 @@ def _best_shift(came: npt.NDArray[np.float64], true: npt.NDArray[np.float64]) ->
     return match[0], shifts[int(np.argmax(match))]
 
 
-def _psnr(a: Image, b: Image) -> float:
+def psnr(a: Image, b: Image) -> float:
+    """Return the peak signal-to-noise ratio of two images, at most 78 dB."""
     error = float(((a.astype(np.float64) - b) ** 2).mean())
     return float(10 * np.log10(255**2 / max(error, 1e-3)))
 
 
-def _ssim(a: Image, b: Image) -> float:
+def ssim(a: Image, b: Image) -> float:
     """Return the structural similarity of two images in grey (Wang et al., 2004; Gaussian of 1.5 pixels)."""
     x, y = (
         cv2.cvtColor(np.ascontiguousarray(i), cv2.COLOR_BGR2GRAY).astype(np.float64) for i in (a, b)

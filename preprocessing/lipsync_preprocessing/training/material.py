@@ -109,7 +109,7 @@ class Material:
         )
         self.held_out: Frames = np.arange(count - held, count)
         self.train: Frames = np.arange(0, count - held - WINDOW)
-        self._weights = _weights(measured.mouth)
+        self._weights = mouth_weights(measured.mouth)
         self._places = crop_places(measured.mouth)
 
     def batch(self, rng: np.random.Generator, size: int, crop: bool = False) -> Batch:
@@ -140,7 +140,7 @@ class Material:
         return np.random.default_rng(6).choice(usable, len(frames))
 
 
-def _weights(mouth: tuple[float, float]) -> Tensor:
+def mouth_weights(mouth: tuple[float, float]) -> Tensor:
     """Return the weights of the pixels in the loss, float32 [320,320]: the mouth counts most."""
     x, y = (np.arange(FACE) - c * FACE for c in mouth)
     near = np.exp(-0.5 * ((x[None] / _MOUTH_WIDTH) ** 2 + (y[:, None] / _MOUTH_HEIGHT) ** 2))

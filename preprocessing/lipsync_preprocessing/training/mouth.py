@@ -33,10 +33,7 @@ class MouthMeasure:
     """
 
     def __init__(self, material: Material) -> None:
-        x, y = material.measured.mouth
-        left = min(max(round(x * FACE) - WIDTH // 2, 0), FACE - WIDTH)
-        top = min(max(round(y * FACE) - HEIGHT // 2, 0), FACE - HEIGHT)
-        self.box = slice(top, top + HEIGHT), slice(left, left + WIDTH)
+        self.box = mouth_box(material.measured.mouth)
         train = material.train
         every = train[:: max(1, len(train) // _MOST_FRAMES)]
         patches = np.stack([self._patch(material.faces[k]) for k in every])
@@ -73,9 +70,21 @@ class MouthMeasure:
         return self._offset + float((self._describe(self._patch(face)[None]) @ self._fit)[0])
 
     def _patch(self, face: Image) -> Floats:
-        grey = cv2.cvtColor(np.ascontiguousarray(face[self.box]), cv2.COLOR_BGR2GRAY)
-        small = cv2.resize(grey, _SMALL, interpolation=cv2.INTER_AREA).astype(np.float64)
-        return np.asarray((small - small.mean()).ravel())
+        return small_grey(face[self.box])
 
     def _describe(self, patches: Floats) -> Floats:
         return np.asarray((patches - self._mean) @ self._directions.T / self._scale)
+
+
+def mouth_box(mouth: tuple[float, float]) -> tuple[slice, slice]:
+    """Return rows and columns about a mouth, given as x and y in parts of the face's side; inside the face."""
+    left = min(max(round(mouth[0] * FACE) - WIDTH // 2, 0), FACE - WIDTH)
+    top = min(max(round(mouth[1] * FACE) - HEIGHT // 2, 0), FACE - HEIGHT)
+    return slice(top, top + HEIGHT), slice(left, left + WIDTH)
+
+
+def small_grey(image: Image) -> Floats:
+    """Return a mouth, uint8 (112, 144, 3) BGR, as a few grey levels whose mean is zero: float64 [432]."""
+    grey = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_BGR2GRAY)
+    small = cv2.resize(grey, _SMALL, interpolation=cv2.INTER_AREA).astype(np.float64)
+    return np.asarray((small - small.mean()).ravel())

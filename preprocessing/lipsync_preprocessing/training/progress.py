@@ -12,10 +12,23 @@ GREY_LEVELS = 255.0
 
 
 class Progress:
-    """Means of the losses between two looks at the held-out part, and the time that remains."""
+    """Means of the losses between two looks at the held-out part, and the time that remains.
 
-    def __init__(self, folder: TrainingFolder, step: int, say: Callable[[str], object]) -> None:
-        self._folder, self._say = folder, say
+    Args:
+        folder: of the training.
+        step: number of steps done.
+        say: called with a line at each look.
+        judged: the figure by which the held-out part is judged.
+    """
+
+    def __init__(
+        self,
+        folder: TrainingFolder,
+        step: int,
+        say: Callable[[str], object],
+        judged: str = "sync",
+    ) -> None:
+        self._folder, self._say, self._judged = folder, say, judged
         self._first, self._begun = step, time.monotonic()
         self._sums: dict[str, float] = {}
         self._counts: dict[str, int] = {}
@@ -31,7 +44,7 @@ class Progress:
         """Write the means since the last look."""
         means = {name: self._sums[name] / self._counts[name] for name in self._sums}
         self._sums, self._counts = {}, {}
-        row = {"step": float(step), "rate": rate, "held_out_sync": held_out}
+        row = {"step": float(step), "rate": rate, f"held_out_{self._judged}": held_out}
         names = ("pixels", "gradient", "sync", "perceptual")  # each row has the same columns
         row.update({name: means.get(name, 0.0) for name in names})
         self._folder.log(row)
@@ -41,8 +54,8 @@ class Progress:
             self._board.flush()
         left = (time.monotonic() - self._begun) / max(1, step - self._first) * (total - step)
         self._say(
-            f"step {step} of {total}: {GREY_LEVELS * means.get('pixels', 0.0):.2f} grey levels, held-out sync"
-            f" {held_out:.3f}; about {left / 60:.0f} min left"
+            f"step {step} of {total}: {GREY_LEVELS * means.get('pixels', 0.0):.2f} grey levels, held-out"
+            f" {self._judged} {held_out:.3f}; about {left / 60:.0f} min left"
         )
 
     def close(self) -> None:
