@@ -11,6 +11,7 @@ from lipsync_preprocessing.commands.add import add
 from lipsync_preprocessing.commands.check import check
 from lipsync_preprocessing.commands.create import create
 from lipsync_preprocessing.commands.dataset import dataset
+from lipsync_preprocessing.commands.distil import distil
 from lipsync_preprocessing.commands.inspect import inspect
 from lipsync_preprocessing.commands.list import list_avatars
 from lipsync_preprocessing.commands.remove import remove
@@ -25,5 +26,17 @@ def main() -> None:
     """Make avatars of recordings, add them to a Triton model repository, and look after them."""
 
 
-for _command in (create, dataset, train, add, list_avatars, remove, check, inspect, update, tune):
+for _command in (
+    create,
+    dataset,
+    train,
+    add,
+    list_avatars,
+    remove,
+    check,
+    inspect,
+    update,
+    tune,
+    distil,
+):
     main.add_command(_command)

@@ -21,31 +21,21 @@ if TYPE_CHECKING:
 _Parameters = ParamSpec("_Parameters")
 _Command = Callable[_Parameters, None]
 
-
-class _Fraction(click.ParamType):
-    """A width of a network, as a part of the true size: 1/2 or 0.5."""
-
-    name = "fraction"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Fraction:
-        try:
-            width = Fraction(value)
-        except (ValueError, ZeroDivisionError):
-            width = Fraction(0)
-        if not Fraction(1, 16) <= width < 1 or 32 * width % 1:
-            self.fail(
-                f"expected a part of the true size from 1/16 in steps of 1/32, such as 1/2, got {value!r}",
-                param,
-                ctx,
-            )
-        return width
-
-
-FRACTION = _Fraction()
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+def network_width(text: str) -> Fraction:
+    """Return the width of a network, a part of the true size such as 1/2, of an option's text."""
+    try:
+        width = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        width = Fraction(0)
+    if not Fraction(1, 16) <= width < 1 or 32 * width % 1:
+        raise click.BadParameter(
+            f"expected a part of the true size from 1/16 in steps of 1/32, such as 1/2, got {text!r}"
+        )
+    return width
 
 
 def say(line: str, *, err: bool = False) -> None:

@@ -23,15 +23,36 @@ _WIDTHS = {"full": 1.0, "mobile": 0.5}
 
 def training_options(command: Any) -> Any:
     """Add the options of a training, which `chosen_options` takes."""
+    for option in (
+        click.option(
+            "--patience",
+            type=click.IntRange(0),
+            default=4,
+            help="Checkpoints without a better held-out sync before it ends; 0 never ends early.",
+        ),
+        click.option(
+            "--sync-steps",
+            type=click.IntRange(0),
+            default=800,
+            help="Steps of the sync network; 0 leaves the sync loss out.",
+        ),
+        course_options,
+        click.option(
+            "--width",
+            default="full",
+            metavar="full|mobile|FACTOR",
+            callback=lambda _context, _parameter, value: _width(value),
+            help="Size of the network; mobile has half of the channels.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def course_options(command: Any) -> Any:
+    """Add the options of a training's course: steps, looks, device."""
     for option in reversed(
         [
-            click.option(
-                "--width",
-                default="full",
-                metavar="full|mobile|FACTOR",
-                callback=lambda _context, _parameter, value: _width(value),
-                help="Size of the network; mobile has half of the channels.",
-            ),
             click.option(
                 "--crops",
                 type=click.IntRange(0),
@@ -52,22 +73,10 @@ def training_options(command: Any) -> Any:
                 help="Steps of the audio branch alone, before.",
             ),
             click.option(
-                "--sync-steps",
-                type=click.IntRange(0),
-                default=800,
-                help="Steps of the sync network; 0 leaves the sync loss out.",
-            ),
-            click.option(
                 "--every",
                 type=click.IntRange(1),
                 default=250,
                 help="Steps between two checkpoints.",
-            ),
-            click.option(
-                "--patience",
-                type=click.IntRange(0),
-                default=4,
-                help="Checkpoints without a better held-out sync before it ends; 0 never ends early.",
             ),
             click.option(
                 "--device",

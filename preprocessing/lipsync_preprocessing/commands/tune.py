@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from lipsync_preprocessing.commands.common import FRACTION, repository_option, say
+from lipsync_preprocessing.commands.common import network_width, repository_option, say
 from lipsync_preprocessing.profiles.settings import (
     GPU_PROFILES,
     ONNXRUNTIME,
@@ -31,7 +31,7 @@ _GPU_COMPOSITORS = 4
 )
 @click.option(
     "--width",
-    type=FRACTION,
+    type=network_width,
     metavar="1/2|1/4",
     help="Serve the student of this width (lipsync-avatar distil) in place of the avatar's own generator.",
 )

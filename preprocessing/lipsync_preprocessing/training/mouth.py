@@ -77,7 +77,7 @@ class MouthMeasure:
 
 
 def mouth_box(mouth: tuple[float, float]) -> tuple[slice, slice]:
-    """Return rows and columns about a mouth, given as x and y in parts of the face's side; inside the face."""
+    """Return rows and columns about a mouth, which is given as x and y in parts of the face's side."""
     left = min(max(round(mouth[0] * FACE) - WIDTH // 2, 0), FACE - WIDTH)
     top = min(max(round(mouth[1] * FACE) - HEIGHT // 2, 0), FACE - HEIGHT)
     return slice(top, top + HEIGHT), slice(left, left + WIDTH)

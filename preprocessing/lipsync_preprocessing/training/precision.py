@@ -54,3 +54,10 @@ def choose_precision(device: str = "auto", kind: str = "auto") -> Precision:
     return Precision(
         on, ("bf16" if torch.cuda.is_bf16_supported() else "fp16") if kind == "auto" else kind
     )
+
+
+def device_name(precision: Precision) -> str:
+    """Return a device in words: the GPU's name, or the CPU and its threads."""
+    if precision.device.type == "cuda":
+        return str(torch.cuda.get_device_name())
+    return f"CPU, {torch.get_num_threads()} threads"

@@ -25,7 +25,7 @@ from lipsync_preprocessing.training.losses import gradient_l1, perceptual_loss, 
 from lipsync_preprocessing.training.material import Material, read_measured, write_faces
 from lipsync_preprocessing.training.mouth import MouthMeasure
 from lipsync_preprocessing.training.pairs import Batch
-from lipsync_preprocessing.training.precision import Precision, choose_precision
+from lipsync_preprocessing.training.precision import Precision, choose_precision, device_name
 from lipsync_preprocessing.training.progress import Progress
 from lipsync_preprocessing.training.speech import Speech, dataset_audio
 from lipsync_preprocessing.training.sync import SyncNetwork, train_sync
@@ -132,7 +132,7 @@ def train_generator(
         steps=training.step,
         ended_early=training.step < options.loop.crops + options.loop.steps,
         seconds=run.seconds,
-        device=_device_name(precision),
+        device=device_name(precision),
         precision=precision.kind,
         perceptual=run.perceptual is not None,
         scores=scores,
@@ -292,9 +292,3 @@ def _inputs(
 
 def _named(report: Report, what: str) -> Callable[[int, int], None]:
     return lambda done, total: report(what, done, total)
-
-
-def _device_name(precision: Precision) -> str:
-    if precision.device.type == "cuda":
-        return str(torch.cuda.get_device_name())
-    return f"CPU, {torch.get_num_threads()} threads"

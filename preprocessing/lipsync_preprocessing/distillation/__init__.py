@@ -1,0 +1,1 @@
+"""Teaching a smaller generator by an avatar's own one. Everything here needs torch."""

@@ -1,0 +1,213 @@
+"""Lessons: frames of the avatar and audio windows, with the patch that the teacher returns for each.
+
+In the service a generator gets a frame's own face as the visible and as the masked input. So it does here;
+the truth is the teacher's patch, and no recording of the person is needed.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from lipsync_preprocessing.avatar.pack import map_faces, write_faces
+from lipsync_preprocessing.contract import FACE
+from lipsync_preprocessing.dataset.types import Image
+from lipsync_preprocessing.distillation.speech import Moments, Voices
+from lipsync_preprocessing.distillation.teacher import ServedGenerator
+from lipsync_preprocessing.errors import TrainingError
+from lipsync_preprocessing.training.pairs import (
+    WHOLE,
+    Batch,
+    Place,
+    crop_places,
+    network_input,
+    random_place,
+    to_pixels,
+    to_target,
+)
+
+Numbers = npt.NDArray[np.int64]
+
+FACES, TRUTHS, DONE = "faces.raw", "truths.npy", "truths.done"
+_EVERY = 10  # of as many frames one is held out
+_PROBES, _MOMENTS = 48, 4  # frames, and moments of speech with each, that show how the mouth moves
+_MOST_HELD_OUT = 50  # frames
+_QUIET = 0.1  # of the pairs; half of them silence, half faint noise
+_SAVED = 64  # truths between two notes of how many there are
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The rows of the lessons, each a frame and a moment of the audio.
+
+    Attributes:
+        frames: numbers of frames [n].
+        moments: of the voices [n,2].
+        rests: for the rows of `probes` and of `held_out`, the row of the same frame in silence [n]; -1 for
+            others.
+        probes: rows from which the mouth's movement is learned, of the training part.
+        held_out: rows of frames and speech that the training never meets, in the order of the speech.
+        quiet: rows of silence and faint noise with held-out frames.
+        train: rows of the training.
+    """
+
+    frames: Numbers
+    moments: Moments
+    rests: Numbers
+    probes: slice
+    held_out: slice
+    quiet: slice
+    train: slice
+
+
+def make_plan(frames: int, voices: Voices, pairs: int) -> Plan:
+    """Return the rows for an avatar of so many frames: the same for the same arguments."""
+    rng = np.random.default_rng(7)
+    known, unknown = _parts(frames)
+    unknown = _spread(unknown, _MOST_HELD_OUT)
+    probed = _spread(known, _PROBES)
+    quiet = rng.random(pairs)
+    spoken = voices.train[rng.integers(0, len(voices.train), pairs)]
+    noise = voices.noise[rng.integers(0, len(voices.noise), pairs)]
+    taught = np.where(quiet[:, None] < _QUIET, noise, spoken)
+    taught[quiet < _QUIET / 2] = voices.silence
+    probes = voices.train[rng.integers(0, len(voices.train), _MOMENTS * len(probed))]
+    faint = voices.held_out_noise[rng.integers(0, len(voices.held_out_noise), len(unknown))]
+    turns = np.arange(len(voices.held_out)) % len(unknown)
+    sections = [
+        (probed, _silence(voices, probed)),
+        (np.repeat(probed, _MOMENTS), probes),
+        (unknown, _silence(voices, unknown)),
+        (unknown, faint),
+        (unknown[turns], voices.held_out),
+        (known[rng.integers(0, len(known), pairs)], taught),
+    ]
+    ends = np.cumsum([len(numbers) for numbers, _ in sections]).tolist()
+    rests = np.full(ends[-1], -1)
+    rests[ends[0] : ends[1]] = np.repeat(np.arange(ends[0]), _MOMENTS)
+    rests[ends[1] : ends[2]] = np.arange(ends[1], ends[2])
+    rests[ends[2] : ends[3]] = np.arange(ends[1], ends[2])
+    rests[ends[3] : ends[4]] = ends[1] + turns
+    return Plan(
+        np.concatenate([numbers for numbers, _ in sections]),
+        np.concatenate([moments for _, moments in sections]),
+        rests,
+        probes=slice(ends[0], ends[1]),
+        held_out=slice(ends[3], ends[4]),
+        quiet=slice(ends[1], ends[3]),
+        train=slice(ends[4], ends[5]),
+    )
+
+
+def write_lessons(
+    folder: Path,
+    pack: Path,
+    plan: Plan,
+    voices: Voices,
+    teacher: ServedGenerator,
+    report: Callable[[int, int], None],
+) -> None:
+    """Write the faces and the teacher's patches into a folder; what an interrupted call left is gone on from.
+
+    Raises:
+        TrainingError: the disk has no room.
+    """
+    count = len(plan.frames)
+    path, note = folder / TRUTHS, folder / DONE
+    done = int(note.read_text()) if note.is_file() and path.is_file() else 0
+    shape = (count, FACE, FACE, 3)
+    if not done:
+        needed = count * FACE * FACE * 3
+        free = shutil.disk_usage(folder).free
+        if needed > free:
+            raise TrainingError(
+                f"{folder}: expected {needed >> 20} MiB of free disk for the lessons, got {free >> 20};"
+                " choose another folder with --work, or fewer --pairs"
+            )
+        np.lib.format.open_memmap(path, "w+", np.uint8, shape).flush()
+    if not (folder / FACES).is_file():
+        scratch = folder / f"{FACES}.partial"
+        write_faces(pack, scratch)
+        scratch.replace(folder / FACES)
+    truths = np.load(path, mmap_mode="r+")
+    while done < count:
+        until = min(done + _SAVED, count)
+        windows = voices.windows(plan.moments[done:until]).numpy()
+        for patch in teacher.patches(plan.frames[done:until].tolist(), windows):
+            truths[done] = patch
+            done += 1
+            report(done, count)
+        truths.flush()
+        note.write_text(str(done))
+
+
+class Lessons:
+    """The lessons as pairs; a PairSource.
+
+    Attributes:
+        plan: their rows.
+        faces: uint8 [K,320,320,3] BGR, of the avatar's frames.
+        truths: uint8 [n,320,320,3] BGR, the teacher's patches.
+    """
+
+    def __init__(self, folder: Path, plan: Plan, voices: Voices) -> None:
+        self.plan, self._voices = plan, voices
+        self.faces: Image = map_faces(folder / FACES)
+        self.truths: Image = np.load(folder / TRUTHS, mmap_mode="r")
+        self._places = crop_places((0.5, 0.5))
+        self._weights = torch.ones(FACE, FACE)
+
+    def look_at(self, mouth: tuple[float, float], weights: Tensor) -> None:
+        """Take crops about a mouth, x and y in parts of the face's side, and weights of pixels [320,320]."""
+        self._places, self._weights = crop_places(mouth), weights
+
+    def batch(self, rng: np.random.Generator, size: int, crop: bool = False) -> Batch:
+        """Return `size` pairs of the training part."""
+        at = random_place(rng, self._places) if crop else WHOLE
+        return self.pairs(rng.integers(self.plan.train.start, self.plan.train.stop, size), at)
+
+    def pairs(self, rows: Numbers, at: Place = WHOLE) -> Batch:
+        """Return the pairs of these rows."""
+        own = torch.stack([to_pixels(self.faces[self.plan.frames[row]], at) for row in rows])
+        truths = torch.stack([to_pixels(self.truths[row], at) for row in rows])
+        audio = self._voices.windows(self.plan.moments[rows])
+        weights = self._weights[at][None, None]
+        return Batch(network_input(own, own, at), audio, to_target(truths), weights, at)
+
+    def windows(self, rows: Numbers) -> Tensor:
+        """Return the audio windows of rows: float32 [n,32,16,16]."""
+        return self._voices.windows(self.plan.moments[rows])
+
+
+def rows(part: slice) -> Numbers:
+    """Return the numbers of a part's rows."""
+    return np.arange(part.start, part.stop)
+
+
+def _parts(frames: int) -> tuple[Numbers, Numbers]:
+    """Return the frames of the training and the held-out ones, one of ten all over the loop.
+
+    The avatar shows them all, so a part of the loop that was never taught would be seen.
+    """
+    numbers = np.arange(frames)
+    held = numbers % _EVERY == min(_EVERY // 2, frames - 1)
+    return (numbers[~held], numbers[held]) if frames > 1 else (numbers, numbers)
+
+
+def _spread(numbers: Numbers, most: int) -> Numbers:
+    """Return at most so many of the numbers, evenly spread."""
+    if len(numbers) <= most:
+        return numbers
+    chosen: Numbers = numbers[np.linspace(0, len(numbers) - 1, most).round().astype(int)]
+    return chosen
+
+
+def _silence(voices: Voices, numbers: Numbers) -> Moments:
+    return np.repeat(voices.silence[None], len(numbers), axis=0)
