@@ -12,10 +12,12 @@ import numpy.typing as npt
 import onnx
 import onnxruntime
 import pytest
+import soundfile
 
 from lipsync_benchmarks import random_weights
 from lipsync_preprocessing import networks
 from lipsync_preprocessing.avatar import add_avatar
+from support import talking
 from support.toy_datasets import MODEL_REPOSITORY, make_raw
 
 Array = npt.NDArray[Any]
@@ -91,6 +93,39 @@ def with_anna(
 def anna(with_anna: Path, tmp_path: Path) -> Path:
     """A model repository of the test's own with the avatar `anna`."""
     return shutil.copytree(with_anna, tmp_path / "models")
+
+
+@pytest.fixture(scope="session")
+def with_berta(tmp_path_factory: pytest.TempPathFactory, encoder_file: Path) -> Path:
+    """The model repository with an avatar that can teach a student: its network is not the narrowest."""
+    root = tmp_path_factory.mktemp("berta")
+    state = random_weights.generator_state(2 * TOY, seed=4)
+    onnx.save(networks.build_generator(state), str(root / "99.onnx"))
+    repository = copy_repository(root / "models")
+    add_avatar(repository, "berta", make_raw(root / "dataset"), root / "99.onnx", encoder_file)
+    return repository
+
+
+@pytest.fixture
+def berta(with_berta: Path, tmp_path: Path) -> Path:
+    """A model repository of the test's own with the avatar `berta`."""
+    return shutil.copytree(with_berta, tmp_path / "models")
+
+
+@pytest.fixture(scope="session")
+def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with 10.4 s of what is speech to a network."""
+    path = tmp_path_factory.mktemp("speech") / "speech.wav"
+    soundfile.write(path, talking.audio(260), 16_000)
+    return path
+
+
+@pytest.fixture(scope="session")
+def taught(with_berta: Path, spoken: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The lessons of `berta`; needs torch."""
+    from support.teaching import take_lessons
+
+    return take_lessons(with_berta, spoken, tmp_path_factory.mktemp("lessons"))
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from draw import draw_frame
 from motion import FRAMES, face_rect
 
 from lipsync_preprocessing import networks
-from lipsync_preprocessing.avatar import add_avatar, remove_avatar
+from lipsync_preprocessing.avatar import add_avatar, add_student, remove_avatar
 from lipsync_preprocessing.avatar.pack import read_pack
 from lipsync_preprocessing.bundle import contents, default_repository, locating, make_repository
 from lipsync_preprocessing.errors import RepositoryError
@@ -187,3 +187,25 @@ def test_an_installation_without_models(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(RepositoryError, match="this installation brings no models"):
         make_repository(tmp_path / "models", nothing)
     assert not (tmp_path / "models").exists()
+
+
+def test_an_upgrade_keeps_the_demos_students_if_it_keeps_their_teacher(
+    made: Path, tmp_path: Path
+) -> None:
+    taught = tmp_path / "taught"
+    taught.mkdir()
+    shutil.copyfile(made / "demo_generator/1/model.onnx", taught / "model.onnx")
+    (taught / "student.json").write_text('{"width": "1/4", "teacher_version": 1}')
+    assert add_student(made, "demo", taught) == 2
+    config = made / "demo_generator/config.pbtxt"
+    pinned = config.read_text()
+    assert "versions: [ 1 ]" in pinned
+    outdate(made)
+    make_repository(made, nothing)
+    assert [s.version for s in Repository(made).avatar("demo").students] == [2]
+    assert config.read_text() == pinned
+    outdate(made)
+    (made / "demo_generator/1/model.onnx").write_bytes(b"earlier")
+    make_repository(made, nothing)
+    assert Repository(made).avatar("demo").students == ()
+    assert "version_policy" not in config.read_text()

@@ -80,16 +80,20 @@ def distil(
     course = {key: chosen.pop(key) for key in ("crops", "steps", "crop_batch", "batch")}
     options = DistilOptions(width, LoopSettings(decay=0.5, **course), **chosen)
     folder = work or Path(f"{name}.distil")
-    with progress_bars() as report:
-        card, version = teach(
-            repository,
-            name,
-            folder,
-            speech or default_speech(),
-            options,
-            report=report,
-            say=lambda line: say(str(line), err=True),
-        )
+    try:
+        with progress_bars() as report:
+            card, version = teach(
+                repository,
+                name,
+                folder,
+                speech or default_speech(),
+                options,
+                report=report,
+                say=lambda line: say(str(line), err=True),
+            )
+    except KeyboardInterrupt:
+        say(f"lipsync-avatar: interrupted; --resume goes on with what is in {folder}", err=True)
+        raise
     for line in card.lines():
         say(line)
     say(f"{name}: version {version}, which only its own profiles serve; {folder} may be removed")

@@ -122,8 +122,13 @@ def distil(
     place = work / width_name(options.width)
     folder = TrainingFolder(place, {**depends, **course}, resume=options.resume)
     plan = make_plan(avatar.frames, voices, options.pairs)
+    begun = time.monotonic()
     named = _named(report, "the teacher's patches")
     write_lessons(lessons_folder, store.pack(name), plan, voices, teacher, named)
+    taken = (time.monotonic() - begun) / 60
+    say(
+        f"{len(plan.frames)} patches of the teacher, {voices.seconds:.0f} s of speech: {taken:.1f} min"
+    )
     lessons = Lessons(lessons_folder, plan, voices)
     probes = rows(plan.probes)
     mouth = TaughtMouth(

@@ -1,0 +1,235 @@
+"""Teaching a small generator by a toy avatar's own: pairs, an interruption, the new version."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import soundfile
+import torch
+from click.testing import CliRunner
+
+from lipsync_preprocessing.cli import main
+from lipsync_preprocessing.distillation import figures, speech
+from lipsync_preprocessing.distillation.distil import CHECKPOINT, DistilOptions, distil
+from lipsync_preprocessing.distillation.lessons import DONE, make_plan, rows
+from lipsync_preprocessing.distillation.teacher import place_of, width_of
+from lipsync_preprocessing.errors import TrainingError
+from lipsync_preprocessing.networks.checkpoint import load_generator_state
+from lipsync_preprocessing.networks.torch_networks import TorchGenerator
+from lipsync_preprocessing.repository import Repository
+from lipsync_preprocessing.training.evaluation import to_images
+from lipsync_preprocessing.training.loop import GeneratorTraining, LoopSettings
+from lipsync_preprocessing.training.losses import weighted_l1
+from lipsync_preprocessing.training.pairs import infer
+from lipsync_preprocessing.training.precision import choose_precision
+from support import talking
+from support.teaching import NAME, OPTIONS, SMALLEST, Taught
+from support.toy_datasets import COUNT
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Torch's threads wait for each other in loops, which a busy machine makes long."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def teach(repository: Path, spoken: Path, work: Path, options: DistilOptions, **more: Any) -> Any:
+    more.setdefault("say", lambda _line: None)
+    return distil(repository, NAME, work, [spoken], options, **more)
+
+
+def test_inputs_and_truths_are_the_services(with_berta: Path, taught: Taught) -> None:
+    """The pairs' inputs are what the compiled graph hands to the network, the truths what it serves."""
+    lessons, plan = taught.lessons, taught.lessons.plan
+    graph = onnx.load(str(with_berta / f"{NAME}_generator/1/model.onnx"))
+    seen = onnx.helper.make_tensor_value_info("face_out", onnx.TensorProto.FLOAT, None)
+    graph.graph.output.append(seen)
+    session = onnxruntime.InferenceSession(
+        graph.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    chosen = [plan.train.start, plan.held_out.start + 20, plan.quiet.start]
+    batch = lessons.pairs(np.array(chosen))
+    loop = [*range(1, COUNT), *range(COUNT - 2, -1, -1)]  # the contract's order, a whole turn
+    for n, row in enumerate(chosen):
+        place = loop.index(plan.frames[row])
+        assert place == place_of(int(plan.frames[row]), COUNT)
+        feeds = {"loop_index": np.array([[place]]), "audio": batch.audio[n : n + 1].numpy()}
+        patch, face = session.run(["patch", "face_out"], feeds)
+        np.testing.assert_array_equal(batch.inputs[n].numpy(), face[0])
+        np.testing.assert_array_equal(lessons.truths[row], patch[0])
+        np.testing.assert_array_equal(to_images(batch.targets[n : n + 1])[0], patch[0])
+
+
+def test_what_is_held_out_is_never_taught(taught: Taught) -> None:
+    plan, voices = taught.lessons.plan, taught.voices
+    unknown = set(plan.frames[plan.held_out])
+    taught_rows = [*rows(plan.train), *rows(plan.probes), *plan.rests[plan.probes]]
+    assert unknown
+    assert not unknown & set(plan.frames[taught_rows])
+    held = {clip for clip, _ in plan.moments[plan.held_out].tolist()}
+    assert not held & {clip for clip, _ in plan.moments[taught_rows].tolist()}
+    # A fifth of 10.4 s, and the two frames more than the contract has for a clip.
+    assert len(voices.held_out) == pytest.approx(52, abs=2)
+    assert voices.seconds == pytest.approx(10.4)
+    for row in rows(plan.held_out)[::20]:
+        assert plan.frames[plan.rests[row]] == plan.frames[row]
+        assert plan.moments[plan.rests[row]].tolist() == voices.silence.tolist()
+
+
+def test_every_frame_but_the_held_out_ones_is_probed_or_may_be_taught(taught: Taught) -> None:
+    for frames in (1, 2, 9, 125, 3000):
+        plan = make_plan(frames, taught.voices, 4000)
+        known = set(plan.frames[plan.train])
+        assert len(known & set(plan.frames[plan.held_out])) == (frames == 1)
+        assert len(known) > min(frames - 1, 50) * 0.7
+        held = sorted(set(plan.frames[plan.held_out]))
+        assert len(held) <= 50
+        assert max(np.diff([0, *held, frames])) <= max(100, frames // 20)
+
+
+def test_the_loss_falls(taught: Taught) -> None:
+    settings = LoopSettings(crops=24, steps=1, crop_batch=2, batch=1, rate=1e-2, decay=0.1)
+    torch.manual_seed(0)
+
+    def loss(output: torch.Tensor, batch: Any) -> dict[str, torch.Tensor]:
+        return {"pixels": weighted_l1(output, batch.targets, batch.weights)}
+
+    precision = choose_precision("cpu", "fp32")
+    network = TorchGenerator(float(SMALLEST))
+    training = GeneratorTraining(network, taught.lessons, settings, loss, precision)
+    losses = []
+    for terms in training.run():
+        losses.append(terms["pixels"])
+        if training.step == settings.crops:
+            break
+    print(f"loss: {np.round(losses, 3)}")
+    assert np.mean(losses[-4:]) < 0.85 * np.mean(losses[:4])
+
+
+def test_below_the_floors_nothing_is_written_and_an_interruption_changes_no_bit(
+    berta: Path, spoken: Path, tmp_path: Path
+) -> None:
+    def files() -> dict[Path, bytes]:
+        return {p: p.read_bytes() for p in berta.rglob("*") if p.is_file()}
+
+    before = files()
+    lines: list[str] = []
+    with pytest.raises(TrainingError, match=r"student of width 1/16 is refused: expected PSNR"):
+        teach(berta, spoken, tmp_path / "whole", OPTIONS, say=lines.append)
+    assert files() == before
+    assert any(line.startswith("against its teacher, 5") for line in lines)
+    shutil.copytree(tmp_path / "whole/lessons", tmp_path / "parts/lessons")
+    kept = (tmp_path / "parts/lessons" / DONE).read_text()
+    (tmp_path / "parts/lessons" / DONE).write_text("64")  # as if it had been interrupted there
+    seen: list[str] = []
+
+    def interrupt(what: str, done: int, _total: int) -> None:
+        seen.append(f"{what} {done}")
+        if what == "teaching" and done == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        teach(berta, spoken, tmp_path / "parts", OPTIONS, report=interrupt)
+    assert "the teacher's patches 65" in seen
+    assert "the teacher's patches 64" not in seen
+    assert (tmp_path / "parts/lessons" / DONE).read_text() == kept
+    with pytest.raises(TrainingError, match="--resume goes on with it"):
+        teach(berta, spoken, tmp_path / "parts", OPTIONS)
+    other = replace(OPTIONS, every=3, resume=True)
+    with pytest.raises(TrainingError, match="expected the every of the training that was begun, 2"):
+        teach(berta, spoken, tmp_path / "parts", other)
+    more = replace(OPTIONS, pairs=13)
+    with pytest.raises(TrainingError, match=r"expected the number of pairs .*, 12, got 13"):
+        teach(berta, spoken, tmp_path / "parts", more)
+    lines.clear()
+    resumed = replace(OPTIONS, resume=True)
+    with pytest.raises(TrainingError, match="is refused"):
+        teach(berta, spoken, tmp_path / "parts", resumed, say=lines.append)
+    assert "going on at step 6 of 8" in lines
+    states = [
+        load_generator_state(tmp_path / part / "width-1-16" / CHECKPOINT)
+        for part in ("whole", "parts")
+    ]
+    assert all(np.array_equal(states[0][name], states[1][name]) for name in states[0])
+    log = (tmp_path / "parts/width-1-16/log.csv").read_text().splitlines()
+    assert log[0].split(",")[:3] == ["step", "rate", "held_out_mouth_psnr"]
+    assert [row.split(",")[0] for row in log[1:]] == ["2", "4", "6", "8"]
+
+
+def test_a_student_becomes_a_version_that_computes_what_was_trained(
+    berta: Path,
+    spoken: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    run: Any,
+    taught: Taught,
+) -> None:
+    for name, value in (
+        ("MOUTH_PSNR_DB", 0), ("CORRELATION", -2), ("SILENCE_CLOSED", 1), ("SEAM", 255), ("SHIFT", 0),
+    ):  # fmt: skip
+        monkeypatch.setattr(figures, name, value)
+    monkeypatch.setattr(
+        "lipsync_preprocessing.distillation.figures.best_shift", lambda *_: (0.5, 0)
+    )
+    card, version = teach(berta, spoken, tmp_path / "work", OPTIONS)
+    assert version == 2
+    (student,) = Repository(berta).avatar(NAME).students
+    assert (student.width, student.teacher) == ("1/16", 1)
+    folder = berta / f"{NAME}_generator/2"
+    written = json.loads((folder / "student.json").read_text())
+    assert (written["teacher_width"], written["steps"], written["pairs"]) == ("1/8", 8, 12)
+    assert written["figures"]["mouth_psnr_db"] == card.figures.mouth_psnr_db
+    assert any("width 1/16, taught by version 1 of width 1/8" in line for line in card.lines())
+    assert width_of(onnx.load(str(folder / "model.onnx"))) == SMALLEST
+    network = TorchGenerator(float(SMALLEST))
+    network.load_state_dict(
+        torch.load(tmp_path / "work/width-1-16" / CHECKPOINT, weights_only=True)
+    )
+    row = taught.lessons.plan.held_out.start
+    batch = taught.lessons.pairs(np.array([row]))
+    with torch.no_grad():
+        (expected,) = to_images(infer(network.eval(), batch))
+    place = np.array([[place_of(int(taught.lessons.plan.frames[row]), COUNT)]])
+    (came,) = run(str(folder / "model.onnx"), loop_index=place, audio=batch.audio.numpy())
+    assert np.abs(came.astype(int) - expected).max() <= 1
+    # Another one may be taught without --resume, with the same patches of the teacher.
+    assert not (tmp_path / "work/width-1-16/inputs.json").exists()
+    assert not (tmp_path / "work/width-1-16/student").exists()
+
+
+def test_mistakes_of_the_command(
+    berta: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = tmp_path / "short.wav"
+    soundfile.write(short, talking.audio(50), 16_000)
+
+    def command(*arguments: object) -> Any:
+        fixed = ["--repository", str(berta), "--work", str(tmp_path / "work")]
+        return CliRunner().invoke(main, ["distil", *map(str, arguments), *fixed])
+
+    wide = command(NAME, "--width", "1/8", "--speech", short)
+    assert wide.exit_code == 1
+    assert "a --width below that of its own generator, 1/8 of the true size, got 1/8" in wide.stderr
+    few = command(NAME, "--width", "1/16", "--speech", short)
+    assert "short.wav: expected at least 10 s of speech, got 2.0 s" in few.stderr
+    assert "no avatar 'nobody'" in command("nobody", "--width", "1/16", "--speech", short).stderr
+    assert "nothing to learn from in demo_generator" in command("demo", "--width", "1/4").stderr
+    assert command(NAME, "--width", "huge").exit_code == 2
+    assert speech.default_speech()[0].is_file()
+    monkeypatch.setattr(speech, "IN_CHECKOUT", False)
+    none = command(NAME, "--width", "1/16")
+    assert "give at least 10 s with --speech FILE" in none.stderr
+    assert none.exit_code == 1
+    assert not (tmp_path / "work").exists()
