@@ -27,7 +27,7 @@ from lipsync_preprocessing.distillation.lessons import (
 )
 from lipsync_preprocessing.distillation.mouth import TaughtMouth
 from lipsync_preprocessing.distillation.speech import Voices
-from lipsync_preprocessing.distillation.teacher import ServedGenerator, graph_file, width_of
+from lipsync_preprocessing.distillation.teacher import ServedGenerator, digest, graph_file, width_of
 from lipsync_preprocessing.errors import TrainingError
 from lipsync_preprocessing.graphs.compile import write_compiled_generator
 from lipsync_preprocessing.graphs.onnx_files import read_proto
@@ -105,13 +105,16 @@ def distil(
     """
     store = Repository(repository)
     avatar = store.avatar(name)
-    teacher, teacher_width = _teacher(store, avatar, options.width)
+    graph = _teachers_graph(store, avatar)
+    teacher_width = _checked_width(graph, avatar.name, options.width)
+    teacher = ServedGenerator(graph, avatar.frames)
     precision = choose_precision(options.device, options.precision)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     voices = Voices(speech, store.model_file(avatar.encoder))
     depends = {
-        "generator": teacher.digest(),
+        "generator": digest(graph),
+        "frame pack": digest(store.pack(name)),
         "speech": voices.digest,
         "number of pairs": options.pairs,
     }
@@ -273,20 +276,21 @@ def _loss(output: Tensor, batch: Batch) -> dict[str, Tensor]:
     }
 
 
-def _teacher(
-    store: Repository, avatar: InstalledAvatar, width: Fraction
-) -> tuple[ServedGenerator, str]:
-    """Return the avatar's newest own generator and its width; raise TrainingError if it is not wider."""
+def _teachers_graph(store: Repository, avatar: InstalledAvatar) -> Path:
     if avatar.missing:
         raise TrainingError(f"{avatar.name}: nothing to learn from in {', '.join(avatar.missing)}")
-    path = store.model_file(avatar.name + GENERATOR, avatar.versions[-1])
-    teachers = width_of(read_proto(graph_file(path)))
+    return graph_file(store.model_file(avatar.name + GENERATOR, avatar.versions[-1]))
+
+
+def _checked_width(graph: Path, name: str, width: Fraction) -> str:
+    """Return the teacher's width; raise TrainingError if it is not above the student's."""
+    teachers = width_of(read_proto(graph))
     if teachers is not None and width >= teachers:
         raise TrainingError(
-            f"{avatar.name}: expected a --width below that of its own generator, {teachers} of the true size,"
-            f" got {width}"
+            f"{name}: expected a --width below that of its own generator, {teachers} of the true size, got"
+            f" {width}"
         )
-    return ServedGenerator(path, avatar.frames), "?" if teachers is None else str(teachers)
+    return "?" if teachers is None else str(teachers)
 
 
 def _named(report: Report, what: str) -> Callable[[int, int], None]:

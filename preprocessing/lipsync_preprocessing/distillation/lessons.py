@@ -6,6 +6,7 @@ the truth is the teacher's patch, and no recording of the person is needed.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -122,16 +123,8 @@ def write_lessons(
     count = len(plan.frames)
     path, note = folder / TRUTHS, folder / DONE
     done = int(note.read_text()) if note.is_file() and path.is_file() else 0
-    shape = (count, FACE, FACE, 3)
     if not done:
-        needed = count * FACE * FACE * 3
-        free = shutil.disk_usage(folder).free
-        if needed > free:
-            raise TrainingError(
-                f"{folder}: expected {needed >> 20} MiB of free disk for the lessons, got {free >> 20};"
-                " choose another folder with --work, or fewer --pairs"
-            )
-        np.lib.format.open_memmap(path, "w+", np.uint8, shape).flush()
+        _reserve(path, (count, FACE, FACE, 3))
     if not (folder / FACES).is_file():
         scratch = folder / f"{FACES}.partial"
         write_faces(pack, scratch)
@@ -189,6 +182,22 @@ class Lessons:
 def rows(part: slice) -> Numbers:
     """Return the numbers of a part's rows."""
     return np.arange(part.start, part.stop)
+
+
+def _reserve(path: Path, shape: tuple[int, ...]) -> None:
+    """Make an .npy file with room on the disk: a mapped file that finds none later ends the process."""
+    np.lib.format.open_memmap(path, "w+", np.uint8, shape).flush()
+    size = path.stat().st_size
+    try:
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        path.unlink()
+        free = shutil.disk_usage(path.parent).free
+        raise TrainingError(
+            f"{path}: expected {size >> 20} MiB of free disk for the lessons, got {free >> 20}; choose"
+            " another folder with --work, or fewer --pairs"
+        ) from error
 
 
 def _parts(frames: int) -> tuple[Numbers, Numbers]:

@@ -32,22 +32,14 @@ class ServedGenerator:
     """
 
     def __init__(self, path: Path, frames: int) -> None:
-        self._path, self._frames = graph_file(path), frames
+        self._frames = frames
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = FATAL
         self._session = onnxruntime.InferenceSession(
-            str(self._path), options, providers=["CPUExecutionProvider"]
+            str(graph_file(path)), options, providers=["CPUExecutionProvider"]
         )
         self._workers = len(os.sched_getaffinity(0))
-
-    def digest(self) -> str:
-        """Return a digest of the graph, with which a training goes on only with the same teacher."""
-        found = hashlib.sha256()
-        with self._path.open("rb") as file:
-            while block := file.read(1 << 20):
-                found.update(block)
-        return found.hexdigest()[:16]
 
     def patches(self, frames: Sequence[int], windows: Floats) -> Iterator[Image]:
         """Yield the patch of each of these frames with its audio window, uint8 (320, 320, 3) BGR.
@@ -69,6 +61,16 @@ class ServedGenerator:
 def place_of(frame: int, frames: int) -> int:
     """Return the first place in the loop that shows a frame: the ping-pong of the contract begins at 1."""
     return (frame - 1) % max(2 * (frames - 1), 1)
+
+
+def digest(*paths: Path) -> str:
+    """Return a digest of files: a training goes on only with the same."""
+    found = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                found.update(block)
+    return found.hexdigest()[:16]
 
 
 def graph_file(path: Path) -> Path:
