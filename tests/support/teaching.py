@@ -57,10 +57,7 @@ def take_lessons(repository: Path, speech: Path, folder: Path) -> Taught:
     teacher = ServedGenerator(store.model_file(f"{NAME}_generator"), COUNT)
     write_lessons(folder, store.pack(NAME), plan, voices, teacher, lambda _done, _total: None)
     lessons = Lessons(folder, plan, voices)
-    probes = rows(plan.probes)
-    rests = [lessons.truths[plan.rests[row]] for row in probes]
-    mouth = TaughtMouth([lessons.truths[row] for row in probes], rests)
-    return Taught(lessons, voices, teacher, mouth, Paster(store, NAME))
+    return Taught(lessons, voices, teacher, TaughtMouth(*lessons.probes()), Paster(store, NAME))
 
 
 class Echo:

@@ -133,11 +133,7 @@ def distil(
         f"{len(plan.frames)} patches of the teacher, {voices.seconds:.0f} s of speech: {taken:.1f} min"
     )
     lessons = Lessons(lessons_folder, plan, voices)
-    probes = rows(plan.probes)
-    mouth = TaughtMouth(
-        [lessons.truths[row] for row in probes],
-        [lessons.truths[plan.rests[row]] for row in probes],
-    )
+    mouth = TaughtMouth(*lessons.probes())
     lessons.look_at(mouth.centre, mouth_weights(mouth.centre))
     run = _Run(lessons, mouth, folder, options, precision, report, say)
     training = run.begin()
@@ -234,15 +230,15 @@ class _Run:
 
     def _warm_up(self, network: TorchGenerator) -> None:
         lessons, mouth = self._lessons, self._mouth
-        probes = rows(lessons.plan.probes)
+        taught = rows(lessons.plan.train)
+        spoken, rests = lessons.truths[taught[0] :], lessons.plan.rests[taught]
+        mouths = np.stack(
+            [mouth.describe(p, lessons.truths[r]) for p, r in zip(spoken, rests, strict=True)]
+        )
 
         def sample(rng: Any, size: int) -> tuple[Tensor, Tensor]:
-            chosen = rng.choice(probes, size)
-            mouths = [
-                mouth.describe(lessons.truths[row], lessons.truths[lessons.plan.rests[row]])
-                for row in chosen
-            ]
-            return lessons.windows(chosen), torch.from_numpy(np.stack(mouths))
+            chosen = rng.integers(0, len(taught), size)
+            return lessons.windows(taught[chosen]), torch.from_numpy(mouths[chosen])
 
         steps = self._options.audio_steps
         if steps:

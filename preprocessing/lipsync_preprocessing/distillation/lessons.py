@@ -38,8 +38,9 @@ Numbers = npt.NDArray[np.int64]
 
 FACES, TRUTHS, DONE = "faces.raw", "truths.npy", "truths.done"
 _EVERY = 10  # of as many frames one is held out
-_PROBES, _MOMENTS = 48, 4  # frames, and moments of speech with each, that show how the mouth moves
 _MOST_HELD_OUT = 50  # frames
+_PROBES = 400  # patches that show how the mouth moves
+_TIMES = 4  # moments of audio with each frame, at least: of a long loop not all frames are taught
 _QUIET = 0.1  # of the pairs; half of them silence, half faint noise
 _SAVED = 64  # truths between two notes of how many there are
 
@@ -51,20 +52,17 @@ class Plan:
     Attributes:
         frames: numbers of frames [n].
         moments: of the voices [n,2].
-        rests: for the rows of `probes` and of `held_out`, the row of the same frame in silence [n]; -1 for
-            others.
-        probes: rows from which the mouth's movement is learned, of the training part.
-        held_out: rows of frames and speech that the training never meets, in the order of the speech.
+        rests: the rows of the same frames in silence [n].
         quiet: rows of silence and faint noise with held-out frames.
+        held_out: rows of frames and speech that the training never meets, in the order of the speech.
         train: rows of the training.
     """
 
     frames: Numbers
     moments: Moments
     rests: Numbers
-    probes: slice
-    held_out: slice
     quiet: slice
+    held_out: slice
     train: slice
 
 
@@ -72,38 +70,31 @@ def make_plan(frames: int, voices: Voices, pairs: int) -> Plan:
     """Return the rows for an avatar of so many frames: the same for the same arguments."""
     rng = np.random.default_rng(7)
     known, unknown = _parts(frames)
-    unknown = _spread(unknown, _MOST_HELD_OUT)
-    probed = _spread(known, _PROBES)
+    known, unknown = _spread(known, max(1, pairs // _TIMES)), _spread(unknown, _MOST_HELD_OUT)
     quiet = rng.random(pairs)
-    spoken = voices.train[rng.integers(0, len(voices.train), pairs)]
+    moments = voices.train[rng.integers(0, len(voices.train), pairs)]
     noise = voices.noise[rng.integers(0, len(voices.noise), pairs)]
-    taught = np.where(quiet[:, None] < _QUIET, noise, spoken)
-    taught[quiet < _QUIET / 2] = voices.silence
-    probes = voices.train[rng.integers(0, len(voices.train), _MOMENTS * len(probed))]
-    faint = voices.held_out_noise[rng.integers(0, len(voices.held_out_noise), len(unknown))]
+    moments = np.where(quiet[:, None] < _QUIET, noise, moments)
+    moments[quiet < _QUIET / 2] = voices.silence
+    faint = rng.integers(0, len(voices.held_out_noise), len(unknown))
     turns = np.arange(len(voices.held_out)) % len(unknown)
+    taught = rng.integers(0, len(known), pairs)
+    k, u = np.arange(len(known)), len(known) + np.arange(len(unknown))
+    # Frames, moments, and rows of the same frame in silence.
     sections = [
-        (probed, _silence(voices, probed)),
-        (np.repeat(probed, _MOMENTS), probes),
-        (unknown, _silence(voices, unknown)),
-        (unknown, faint),
-        (unknown[turns], voices.held_out),
-        (known[rng.integers(0, len(known), pairs)], taught),
+        (known, _silence(voices, known), k),
+        (unknown, _silence(voices, unknown), u),
+        (unknown, voices.held_out_noise[faint], u),
+        (unknown[turns], voices.held_out, u[turns]),
+        (known[taught], moments, taught),
     ]
-    ends = np.cumsum([len(numbers) for numbers, _ in sections]).tolist()
-    rests = np.full(ends[-1], -1)
-    rests[ends[0] : ends[1]] = np.repeat(np.arange(ends[0]), _MOMENTS)
-    rests[ends[1] : ends[2]] = np.arange(ends[1], ends[2])
-    rests[ends[2] : ends[3]] = np.arange(ends[1], ends[2])
-    rests[ends[3] : ends[4]] = ends[1] + turns
+    columns = [np.concatenate(column) for column in zip(*sections, strict=True)]
+    _, *edges, end = np.cumsum([0, *(len(numbers) for numbers, _, _ in sections)]).tolist()
     return Plan(
-        np.concatenate([numbers for numbers, _ in sections]),
-        np.concatenate([moments for _, moments in sections]),
-        rests,
-        probes=slice(ends[0], ends[1]),
-        held_out=slice(ends[3], ends[4]),
-        quiet=slice(ends[1], ends[3]),
-        train=slice(ends[4], ends[5]),
+        *columns,
+        quiet=slice(edges[0], edges[2]),
+        held_out=slice(edges[2], edges[3]),
+        train=slice(edges[3], end),
     )
 
 
@@ -160,6 +151,12 @@ class Lessons:
     def look_at(self, mouth: tuple[float, float], weights: Tensor) -> None:
         """Take crops about a mouth, x and y in parts of the face's side, and weights of pixels [320,320]."""
         self._places, self._weights = crop_places(mouth), weights
+
+    def probes(self) -> tuple[list[Image], list[Image]]:
+        """Return patches of the training part, and the patch of the same frame in silence for each."""
+        chosen = _spread(rows(self.plan.train), _PROBES)
+        spoken = [self.truths[row] for row in chosen]
+        return spoken, [self.truths[self.plan.rests[row]] for row in chosen]
 
     def batch(self, rng: np.random.Generator, size: int, crop: bool = False) -> Batch:
         """Return `size` pairs of the training part."""
