@@ -211,7 +211,7 @@ def test_only_the_students_profile_serves_it(anna: Path, add_one: Any, run: Any)
     add_one()
     profile(anna, "onnxruntime", True)
     window = np.random.default_rng(3).normal(0, 1, (1, 32, 16, 16)).astype(np.float32)
-    feeds = {"loop_index": np.array([[2]], np.int64), "audio": window}
+    feeds: dict[str, Any] = {"loop_index": np.array([[2]], np.int64), "audio": window}
     for name, version in ((None, "1"), ("onnxruntime-half", "2")):
         expected = run(str(anna / f"anna_generator/{version}/model.onnx"), **feeds)
         with Server(anna, models=["anna"], profile=name) as server:

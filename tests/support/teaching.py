@@ -31,7 +31,7 @@ OPTIONS = DistilOptions(
     loop=LoopSettings(crops=3, steps=5, crop_batch=2, batch=1, decay=0.5),
     audio_steps=3,
     pairs=12,
-    every=2,
+    every=4,
     device="cpu",
     precision="fp32",
     threads=1,

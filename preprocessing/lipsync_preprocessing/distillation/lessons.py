@@ -88,10 +88,12 @@ def make_plan(frames: int, voices: Voices, pairs: int) -> Plan:
         (unknown[turns], voices.held_out, u[turns]),
         (known[taught], moments, taught),
     ]
-    columns = [np.concatenate(column) for column in zip(*sections, strict=True)]
-    _, *edges, end = np.cumsum([0, *(len(numbers) for numbers, _, _ in sections)]).tolist()
+    numbers, audio, rests = (np.concatenate(part) for part in zip(*sections, strict=True))
+    _, *edges, end = np.cumsum([0, *(len(part) for part, _, _ in sections)]).tolist()
     return Plan(
-        *columns,
+        numbers,
+        audio,
+        rests,
         quiet=slice(edges[0], edges[2]),
         held_out=slice(edges[2], edges[3]),
         train=slice(edges[3], end),
