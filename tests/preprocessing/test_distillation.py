@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,19 +37,18 @@ from support.teaching import NAME, OPTIONS, SMALLEST, Taught
 from support.toy_datasets import COUNT
 
 
-@pytest.fixture(autouse=True)
-def fewer_faces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """To count the batch norms and to look at the held-out part would take longer than these trainings."""
-    monkeypatch.setattr(loop, "_NORM_BATCHES", 2)
-    monkeypatch.setattr("lipsync_preprocessing.distillation.distil._JUDGED", 6)
+@pytest.fixture(scope="module", autouse=True)
+def short_trainings() -> Iterator[None]:
+    """Count the batch norms and look at the held-out part with few faces: they take longer than the steps.
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Torch's threads wait for each other in loops, which a busy machine makes long."""
+    And on one thread: torch's threads wait for each other in loops, which a busy machine makes long.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "_NORM_BATCHES", 2)
+        patch.setattr("lipsync_preprocessing.distillation.distil._JUDGED", 6)
+        yield
     torch.set_num_threads(before)
 
 
@@ -92,7 +91,6 @@ def test_what_is_held_out_is_never_taught(taught: Taught) -> None:
     assert len(heard) > 2
     # A fifth of 10.4 s, and the two frames more than the contract has for a clip.
     assert len(voices.held_out) == pytest.approx(52, abs=2)
-    assert voices.seconds == pytest.approx(10.4)
     for row in [*rows(plan.held_out)[::20], *rows(plan.train)]:
         assert plan.frames[plan.rests[row]] == plan.frames[row]
         assert plan.moments[plan.rests[row]].tolist() == voices.silence.tolist()
@@ -130,21 +128,41 @@ def test_the_loss_falls(taught: Taught) -> None:
     assert np.mean(losses[-4:]) < 0.85 * np.mean(losses[:4])
 
 
-def test_below_the_floors_nothing_is_written_and_an_interruption_changes_no_bit(
-    berta: Path, spoken: Path, tmp_path: Path
-) -> None:
-    def files() -> dict[Path, bytes]:
-        return {p: p.read_bytes() for p in berta.rglob("*") if p.is_file()}
+@dataclass
+class Refused:
+    """A training to its end, whose student was refused."""
 
-    before = files()
-    lines: list[str] = []
+    work: Path
+    lines: list[str]
+    unchanged: bool
+
+
+@pytest.fixture(scope="module")
+def refused(with_berta: Path, spoken: Path, tmp_path_factory: pytest.TempPathFactory) -> Refused:
+    root, lines = tmp_path_factory.mktemp("refused"), list[str]()
+    repository = shutil.copytree(with_berta, root / "models")
+    before = files(repository)
     with pytest.raises(TrainingError, match=r"student of width 1/16 is refused: expected PSNR"):
-        teach(berta, spoken, tmp_path / "whole", OPTIONS, say=lines.append)
-    assert files() == before
-    assert any(line.startswith("against its teacher, 5") for line in lines)
-    shutil.copytree(tmp_path / "whole/lessons", tmp_path / "parts/lessons")
-    kept = (tmp_path / "parts/lessons" / DONE).read_text()
-    (tmp_path / "parts/lessons" / DONE).write_text("64")  # as if it had been interrupted there
+        teach(repository, spoken, root / "work", OPTIONS, say=lines.append)
+    return Refused(root / "work", lines, files(repository) == before)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+
+
+def test_below_the_floors_nothing_is_written(refused: Refused) -> None:
+    assert refused.unchanged
+    assert any(line.startswith("against its teacher, 5") for line in refused.lines)
+
+
+def test_an_interrupted_training_goes_on_bit_for_bit(
+    refused: Refused, berta: Path, spoken: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(refused.work / "lessons", tmp_path / "lessons")
+    kept = (tmp_path / "lessons" / DONE).read_text()
+    (tmp_path / "lessons" / DONE).write_text("64")  # as if it had been interrupted there
     seen: list[str] = []
 
     def interrupt(what: str, done: int, _total: int) -> None:
@@ -153,29 +171,24 @@ def test_below_the_floors_nothing_is_written_and_an_interruption_changes_no_bit(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        teach(berta, spoken, tmp_path / "parts", OPTIONS, report=interrupt)
+        teach(berta, spoken, tmp_path, OPTIONS, report=interrupt)
     assert "the teacher's patches 65" in seen
     assert "the teacher's patches 64" not in seen
-    assert (tmp_path / "parts/lessons" / DONE).read_text() == kept
+    assert (tmp_path / "lessons" / DONE).read_text() == kept
     with pytest.raises(TrainingError, match="--resume goes on with it"):
-        teach(berta, spoken, tmp_path / "parts", OPTIONS)
-    other = replace(OPTIONS, every=3, resume=True)
-    with pytest.raises(TrainingError, match="expected the every of the training that was begun, 4"):
-        teach(berta, spoken, tmp_path / "parts", other)
-    more = replace(OPTIONS, pairs=13)
+        teach(berta, spoken, tmp_path, OPTIONS)
+    more = replace(OPTIONS, pairs=13, resume=True)
     with pytest.raises(TrainingError, match=r"expected the number of pairs .*, 12, got 13"):
-        teach(berta, spoken, tmp_path / "parts", more)
-    lines.clear()
+        teach(berta, spoken, tmp_path, more)
+    lines: list[str] = []
     resumed = replace(OPTIONS, resume=True)
     with pytest.raises(TrainingError, match="is refused"):
-        teach(berta, spoken, tmp_path / "parts", resumed, say=lines.append)
+        teach(berta, spoken, tmp_path, resumed, say=lines.append)
     assert "going on at step 4 of 8" in lines
-    states = [
-        load_generator_state(tmp_path / part / "width-1-16" / CHECKPOINT)
-        for part in ("whole", "parts")
-    ]
+    part = f"width-1-16/{CHECKPOINT}"
+    states = [load_generator_state(work / part) for work in (refused.work, tmp_path)]
     assert all(np.array_equal(states[0][name], states[1][name]) for name in states[0])
-    log = (tmp_path / "parts/width-1-16/log.csv").read_text().splitlines()
+    log = (tmp_path / "width-1-16/log.csv").read_text().splitlines()
     assert log[0].split(",")[:3] == ["step", "rate", "held_out_mouth_psnr"]
     assert [row.split(",")[0] for row in log[1:]] == ["4", "8"]
 

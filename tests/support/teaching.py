@@ -15,7 +15,7 @@ from lipsync_preprocessing.distillation.distil import DistilOptions
 from lipsync_preprocessing.distillation.figures import Paster
 from lipsync_preprocessing.distillation.lessons import Lessons, make_plan, rows, write_lessons
 from lipsync_preprocessing.distillation.mouth import TaughtMouth
-from lipsync_preprocessing.distillation.speech import Voices
+from lipsync_preprocessing.distillation.speech import Voices, read_speech
 from lipsync_preprocessing.distillation.teacher import ServedGenerator
 from lipsync_preprocessing.repository import Repository
 from lipsync_preprocessing.training.loop import LoopSettings
@@ -52,7 +52,7 @@ class Taught:
 def take_lessons(repository: Path, speech: Path, folder: Path) -> Taught:
     """Write the lessons of `berta` into a folder."""
     store = Repository(repository)
-    voices = Voices([speech], store.model_file(store.avatar(NAME).encoder))
+    voices = Voices(read_speech([speech]), store.model_file(store.avatar(NAME).encoder))
     plan = make_plan(COUNT, voices, OPTIONS.pairs)
     teacher = ServedGenerator(store.model_file(f"{NAME}_generator"), COUNT)
     write_lessons(folder, store.pack(NAME), plan, voices, teacher, lambda _done, _total: None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -26,7 +27,7 @@ from lipsync_preprocessing.distillation.lessons import (
     write_lessons,
 )
 from lipsync_preprocessing.distillation.mouth import TaughtMouth
-from lipsync_preprocessing.distillation.speech import Voices
+from lipsync_preprocessing.distillation.speech import Voices, length, read_speech
 from lipsync_preprocessing.distillation.teacher import ServedGenerator, digest, graph_file, width_of
 from lipsync_preprocessing.errors import TrainingError
 from lipsync_preprocessing.graphs.compile import write_compiled_generator
@@ -111,11 +112,11 @@ def distil(
     precision = choose_precision(options.device, options.precision)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    voices = Voices(speech, store.model_file(avatar.encoder))
+    samples = read_speech(speech)
     depends = {
         "generator": digest(graph),
         "frame pack": digest(store.pack(name)),
-        "speech": voices.digest,
+        "speech": hashlib.sha256(b"".join(s.tobytes() for s in samples)).hexdigest()[:16],
         "number of pairs": options.pairs,
     }
     lessons_folder = TrainingFolder(work / LESSONS, depends, resume=True).path
@@ -124,13 +125,14 @@ def distil(
         del course[other]
     place = work / width_name(options.width)
     folder = TrainingFolder(place, {**depends, **course}, resume=options.resume)
+    voices = Voices(samples, store.model_file(avatar.encoder))
     plan = make_plan(avatar.frames, voices, options.pairs)
     begun = time.monotonic()
     named = _named(report, "the teacher's patches")
     write_lessons(lessons_folder, store.pack(name), plan, voices, teacher, named)
     taken = (time.monotonic() - begun) / 60
     say(
-        f"{len(plan.frames)} patches of the teacher, {voices.seconds:.0f} s of speech: {taken:.1f} min"
+        f"{len(plan.frames)} patches of the teacher, {length(samples):.0f} s of speech: {taken:.1f} min"
     )
     lessons = Lessons(lessons_folder, plan, voices)
     mouth = TaughtMouth(*lessons.probes())
@@ -152,7 +154,7 @@ def distil(
         width=str(options.width),
         teacher_version=avatar.versions[-1],
         teacher_width=teacher_width,
-        speech_s=voices.seconds,
+        speech_s=length(samples),
         pairs=options.pairs,
         steps=training.step,
         seconds=run.seconds,

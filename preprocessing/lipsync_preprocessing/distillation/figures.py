@@ -1,4 +1,4 @@
-"""How near a student is to its teacher, and the floors below which it is refused."""
+"""The figures of a student against its teacher, and the floors below which it is refused."""
 
 from __future__ import annotations
 

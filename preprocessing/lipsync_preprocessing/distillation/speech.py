@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -31,27 +30,37 @@ _QUIET_S = 3
 _NOISE = 1e-3  # of full scale: -60 dB
 
 
+def read_speech(files: Sequence[Path]) -> list[Samples]:
+    """Return the speech of files: float32 [n] each, mono, 16 kHz.
+
+    Raises:
+        AvatarError: a file cannot be read, or all together are too short.
+    """
+    speech = [read_audio(path, Fraction(0), None) for path in files]
+    if length(speech) < _LEAST_S:
+        raise TrainingError(
+            f"{', '.join(path.name for path in files)}: expected at least {_LEAST_S:g} s of speech, got"
+            f" {length(speech):.1f} s; give more with --speech"
+        )
+    return speech
+
+
+def length(speech: Sequence[Samples]) -> float:
+    """Return the length of speech, seconds."""
+    return sum(map(len, speech)) / SAMPLE_RATE
+
+
 class Voices:
-    """The audio windows of the speech, and which of them are held out.
+    """The audio windows of speech, and which of them are held out.
 
     Attributes:
-        seconds: length of the speech that was given.
-        digest: of its samples.
         train, held_out: moments of speech. The held-out ones are the ends of the files, as clips of their
             own, so no audio window reaches from one part to the other.
         silence: the moment of silence.
         noise, held_out_noise: moments of faint noise.
     """
 
-    def __init__(self, files: Sequence[Path], encoder: Path) -> None:
-        speech = [read_audio(path, Fraction(0), None) for path in files]
-        self.seconds = sum(map(len, speech)) / SAMPLE_RATE
-        if self.seconds < _LEAST_S:
-            raise TrainingError(
-                f"{', '.join(path.name for path in files)}: expected at least {_LEAST_S:g} s of speech, got"
-                f" {self.seconds:.1f} s; give more with --speech"
-            )
-        self.digest = hashlib.sha256(b"".join(s.tobytes() for s in speech)).hexdigest()[:16]
+    def __init__(self, speech: Sequence[Samples], encoder: Path) -> None:
         self._encoder, self._clips = encoder, list[Speech]()
         cuts = [round((1 - _HELD_OUT) * len(samples)) for samples in speech]
         self.train = np.concatenate(
@@ -64,10 +73,10 @@ class Voices:
         ends = [self._add(s[cut:]) for s, cut in zip(speech, cuts, strict=True)]
         each = -(-_MOST_HELD_OUT // len(ends))
         self.held_out = np.concatenate([moments[:each] for moments in ends])[:_MOST_HELD_OUT]
-        length = _QUIET_S * SAMPLE_RATE
-        silence = self._add(np.zeros(length, np.float32))
+        quiet = _QUIET_S * SAMPLE_RATE
+        silence = self._add(np.zeros(quiet, np.float32))
         self.silence: Moments = silence[len(silence) // 2]
-        noise = np.random.default_rng(8).normal(0, _NOISE, (2, length)).astype(np.float32)
+        noise = np.random.default_rng(8).normal(0, _NOISE, (2, quiet)).astype(np.float32)
         self.noise, self.held_out_noise = self._add(noise[0]), self._add(noise[1])
 
     def windows(self, moments: Moments) -> Tensor:
