@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from collections.abc import Iterator
@@ -94,6 +95,17 @@ def test_what_is_held_out_is_never_taught(taught: Taught) -> None:
     for row in [*rows(plan.held_out)[::20], *rows(plan.train)]:
         assert plan.frames[plan.rests[row]] == plan.frames[row]
         assert plan.moments[plan.rests[row]].tolist() == voices.silence.tolist()
+
+
+def test_pixels_that_the_teacher_changes_weigh_more(taught: Taught) -> None:
+    lessons: Any = copy.copy(taught.lessons)
+    row = lessons.plan.train.start
+    truth = np.array(lessons.faces[lessons.plan.frames[row]])
+    truth[100:120, 100:120] ^= 0x80
+    lessons.truths = {row: truth}
+    weights = lessons.pairs(np.array([row])).weights[0, 0]
+    assert weights[96:124, 96:124].unique().tolist() == [4]
+    assert weights[:96].unique().tolist() == [1]
 
 
 @pytest.mark.parametrize(("frames", "known"), [(1, 1), (2, 1), (9, 8), (125, 113), (3000, 1000)])

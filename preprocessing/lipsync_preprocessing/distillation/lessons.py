@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lipsync_preprocessing.avatar.pack import map_faces, write_faces
 from lipsync_preprocessing.contract import FACE
@@ -42,6 +42,7 @@ _MOST_HELD_OUT = 50  # frames
 _PROBES = 400  # patches that show how the mouth moves
 _TIMES = 4  # moments of audio with each frame, at least: of a long loop not all frames are taught
 _QUIET = 0.1  # of the pairs; half of them silence, half faint noise
+_MOVED, _MOVED_WEIGHT, _AROUND = 8.0, 3.0, 9  # grey levels, a factor more in the loss, pixels
 _SAVED = 64  # truths between two notes of how many there are
 
 
@@ -166,11 +167,16 @@ class Lessons:
         return self.pairs(rng.integers(self.plan.train.start, self.plan.train.stop, size), at)
 
     def pairs(self, rows: Numbers, at: Place = WHOLE) -> Batch:
-        """Return the pairs of these rows."""
+        """Return the pairs of these rows.
+
+        Pixels that the teacher changes weigh more: a student learns to copy first, also a closed mouth.
+        """
         own = torch.stack([to_pixels(self.faces[self.plan.frames[row]], at) for row in rows])
         truths = torch.stack([to_pixels(self.truths[row], at) for row in rows])
         audio = self._voices.windows(self.plan.moments[rows])
-        weights = self._weights[at][None, None]
+        moved = ((truths - own).abs().mean(1, keepdim=True) > _MOVED).float()
+        near = nn.functional.max_pool2d(moved, _AROUND, 1, _AROUND // 2)
+        weights = self._weights[at] * (1 + _MOVED_WEIGHT * near)
         return Batch(network_input(own, own, at), audio, to_target(truths), weights, at)
 
     def windows(self, rows: Numbers) -> Tensor:
