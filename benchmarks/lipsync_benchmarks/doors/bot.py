@@ -23,7 +23,7 @@ async def measure_bot(url: str, mouth: Mouth, replies: int) -> str:
     """Return the table of the peer; the synthesiser's time is part of a burst's."""
     with example_bot(url) as (address, _):
         async with httpx.AsyncClient(base_url=address, timeout=120) as http:
-            peer = Peer(mouth)
+            peer = Peer(mouth, by_arrival=True)
             await peer.talk_to_bot(http, AudioStreamTrack())  # a silent microphone
 
             async def say(seconds: float) -> None:

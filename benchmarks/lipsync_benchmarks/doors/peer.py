@@ -36,11 +36,14 @@ class Peer:
 
     Attributes:
         mouth: of the avatar; None to count frames only.
+        by_arrival: the time of a frame is its arrival. Pipecat's video track counts 30 frames per second, and
+            its clock falls behind when it does not reach them.
         frames: arrival, media time and opening of each frame, s.
         blocks: arrival, media time and samples of each audio frame, float32 at 48 kHz.
     """
 
     mouth: Mouth | None = None
+    by_arrival: bool = False
     frames: list[tuple[float, float, float]] = field(default_factory=list)
     blocks: list[tuple[float, float, NDArray[np.float32]]] = field(default_factory=list)
     _reports: dict[str, list[float]] = field(default_factory=lambda: {"video": [], "audio": []})
@@ -109,7 +112,11 @@ class Peer:
             seconds: length of the audio that is compared.
         """
         assert self.mouth is not None
-        offset = np.median(self._reports["video"]) - np.median(self._reports["audio"])
+        _, media, opening = np.array(self.frames).T
+        shown = media + np.median(self._reports["video"]) - np.median(self._reports["audio"])
+        if self.by_arrival:
+            late = np.median([at - media for at, media, _ in self.blocks])
+            shown = np.array([at - late for at, _, _ in self.frames])
         blocks = [(media, block) for at, media, block in self.blocks if at > since]
         first = blocks[0][0]
         wave = np.zeros(round((blocks[-1][0] - first + 1) * AUDIO_RATE), np.float32)
@@ -124,9 +131,8 @@ class Peer:
         mouth = render_mouth(url, AVATAR, np.asarray(clip, np.float32), self.mouth.box)
         heard = loudness(wave, AUDIO_RATE)
         sound = Points(first + np.arange(len(heard)) * 0.01, heard)
-        _, media, opening = np.array(self.frames).T
-        order = np.argsort(media)
-        seen = Points(media[order] + offset, opening[order])
+        order = np.argsort(shown)
+        seen = Points(shown[order], opening[order])
         return compare(seen, sound, mouth.opening, mouth.loud, find(sound, mouth.loud))
 
     async def close(self) -> None:
