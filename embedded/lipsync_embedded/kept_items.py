@@ -59,5 +59,5 @@ class KeptItems:
 def _digest(item: list[Array]) -> bytes:
     digest = blake2b(digest_size=16)
     for array in item:
-        digest.update(np.ascontiguousarray(array))
+        digest.update(np.ascontiguousarray(array).data)
     return digest.digest()

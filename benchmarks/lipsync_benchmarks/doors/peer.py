@@ -38,12 +38,14 @@ class Peer:
         mouth: of the avatar; None to count frames only.
         by_arrival: the time of a frame is its arrival. Pipecat's video track counts 30 frames per second, and
             its clock falls behind when it does not reach them.
+        avatar: that speaks.
         frames: arrival, media time and opening of each frame, s.
         blocks: arrival, media time and samples of each audio frame, float32 at 48 kHz.
     """
 
     mouth: Mouth | None = None
     by_arrival: bool = False
+    avatar: str = AVATAR
     frames: list[tuple[float, float, float]] = field(default_factory=list)
     blocks: list[tuple[float, float, NDArray[np.float32]]] = field(default_factory=list)
     _reports: dict[str, list[float]] = field(default_factory=lambda: {"video": [], "audio": []})
@@ -128,7 +130,7 @@ class Peer:
         clip = soxr.resample(
             wave[begin : begin + round(seconds * AUDIO_RATE)], AUDIO_RATE, SAMPLE_RATE
         )
-        mouth = render_mouth(url, AVATAR, np.asarray(clip, np.float32), self.mouth.box)
+        mouth = render_mouth(url, self.avatar, np.asarray(clip, np.float32), self.mouth.box)
         heard = loudness(wave, AUDIO_RATE)
         sound = Points(first + np.arange(len(heard)) * 0.01, heard)
         order = np.argsort(shown)
