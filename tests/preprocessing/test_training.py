@@ -45,7 +45,7 @@ OPTIONS = TrainingOptions(
     precision="fp32",
     threads=1,
 )
-FRAMES = 125
+FRAMES = 150
 
 
 @pytest.fixture(autouse=True)

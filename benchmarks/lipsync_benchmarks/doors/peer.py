@@ -114,16 +114,16 @@ class Peer:
             seconds: length of the audio that is compared.
         """
         assert self.mouth is not None
-        _, media, opening = np.array(self.frames).T
+        frames, blocks = list(self.frames), list(self.blocks)  # more may come meanwhile
+        arrival, media, opening = np.array(frames).T
         shown = media + np.median(self._reports["video"]) - np.median(self._reports["audio"])
         if self.by_arrival:
-            late = np.median([at - media for at, media, _ in self.blocks])
-            shown = np.array([at - late for at, _, _ in self.frames])
-        blocks = [(media, block) for at, media, block in self.blocks if at > since]
-        first = blocks[0][0]
-        wave = np.zeros(round((blocks[-1][0] - first + 1) * AUDIO_RATE), np.float32)
-        for media, block in blocks:
-            begin = round((media - first) * AUDIO_RATE)
+            shown = arrival - np.median([at - begun for at, begun, _ in blocks])
+        spoken = [(begun, block) for at, begun, block in blocks if at > since]
+        first = spoken[0][0]
+        wave = np.zeros(round((spoken[-1][0] - first + 1) * AUDIO_RATE), np.float32)
+        for begun, block in spoken:
+            begin = round((begun - first) * AUDIO_RATE)
             wave[begin : begin + len(block)] = block
         loud = np.flatnonzero(np.abs(wave) > SILENCE)
         begin = max(0, int(loud[0]) - AUDIO_RATE // 4)
