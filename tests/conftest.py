@@ -42,9 +42,8 @@ def pytest_configure() -> None:
             signal.signal(number, handler)
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that take a server from a fixture, and keep those together that share costly fixtures.
+    """Mark the tests that take a server from a fixture.
 
     A test that starts a server by itself has the mark in its own file.
     """
@@ -52,9 +51,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         fixtures = set(getattr(item, "fixturenames", ()))
         if {"server", "servers", "replicas", "container"} & fixtures:
             item.add_marker("server")
-        folder = item.path.parent.name
-        group = folder if folder in ("deployment", "demo") else item.path.stem
-        item.add_marker(pytest.mark.xdist_group("demo" if "demo_repository" in fixtures else group))
 
 
 @pytest.fixture(autouse=True)
