@@ -39,7 +39,7 @@ class KeptItems:
         found = {key: self._kept[key] for key in keys if key not in new}
         if new:
             places = list(new.values())
-            computed = self._run([np.ascontiguousarray(array[places]) for array in arrays])
+            computed = self._run([array[places] for array in arrays])
             for at, key in enumerate(new):
                 found[key] = [output[at].copy() for output in computed]
         for key in keys:

@@ -122,11 +122,11 @@ def live(
 
     with failures():
         check_source(source)
-    with failures(), server(connection, repository, avatar) as where:
-        report, error = run(where, work)
-        click.echo(_summary(output, report, as_json), err=output == str(STDOUT))
-        if error is not None:
-            raise error
+        with server(connection, repository, avatar) as where:
+            report, error = run(where, work)
+            click.echo(_summary(output, report, as_json), err=output == str(STDOUT))
+            if error is not None:
+                raise error
 
 
 @contextmanager

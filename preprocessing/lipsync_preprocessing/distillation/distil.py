@@ -42,10 +42,9 @@ from lipsync_preprocessing.training.losses import gradient_l1, weighted_l1
 from lipsync_preprocessing.training.material import mouth_weights
 from lipsync_preprocessing.training.pairs import Batch, infer
 from lipsync_preprocessing.training.precision import Precision, choose_precision, device_name
-from lipsync_preprocessing.training.progress import Progress
+from lipsync_preprocessing.training.progress import Progress, Report, named
 from lipsync_preprocessing.training.warm_up import train_audio_branch
 
-Report = Callable[[str, int, int], None]
 Say = Callable[[str], object]
 
 LESSONS, CHECKPOINT, STUDENT = "lessons", "student.pth", "student"
@@ -128,8 +127,8 @@ def distil(
     voices = Voices(samples, store.model_file(avatar.encoder))
     plan = make_plan(avatar.frames, voices, options.pairs)
     begun = time.monotonic()
-    named = _named(report, "the teacher's patches")
-    write_lessons(lessons_folder, store.pack(name), plan, voices, teacher, named)
+    made = named(report, "the teacher's patches")
+    write_lessons(lessons_folder, store.pack(name), plan, voices, teacher, made)
     taken = (time.monotonic() - begun) / 60
     say(
         f"{len(plan.frames)} patches of the teacher, {length(samples):.0f} s of speech: {taken:.1f} min"
@@ -289,7 +288,3 @@ def _checked_width(graph: Path, name: str, width: Fraction) -> str:
             f" {width}"
         )
     return "?" if teachers is None else str(teachers)
-
-
-def _named(report: Report, what: str) -> Callable[[int, int], None]:
-    return lambda done, total: report(what, done, total)

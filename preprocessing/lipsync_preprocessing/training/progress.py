@@ -8,7 +8,14 @@ from typing import Any
 
 from lipsync_preprocessing.training.folder import TrainingFolder
 
+Report = Callable[[str, int, int], None]
+"""Called with what is done, the number of parts done, and that of all."""
 GREY_LEVELS = 255.0
+
+
+def named(report: Report, what: str) -> Callable[[int, int], None]:
+    """Return a report of one piece of work."""
+    return lambda done, total: report(what, done, total)
 
 
 class Progress:

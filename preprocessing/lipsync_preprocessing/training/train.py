@@ -26,12 +26,11 @@ from lipsync_preprocessing.training.material import Material, read_measured, wri
 from lipsync_preprocessing.training.mouth import MouthMeasure
 from lipsync_preprocessing.training.pairs import Batch
 from lipsync_preprocessing.training.precision import Precision, choose_precision, device_name
-from lipsync_preprocessing.training.progress import Progress
+from lipsync_preprocessing.training.progress import Progress, Report, named
 from lipsync_preprocessing.training.speech import Speech, dataset_audio
 from lipsync_preprocessing.training.sync import SyncNetwork, train_sync
 from lipsync_preprocessing.training.warm_up import train_audio_branch
 
-Report = Callable[[str, int, int], None]
 Say = Callable[[str], object]
 
 FULL, MOBILE = 1.0, 0.5
@@ -112,7 +111,7 @@ def train_generator(
     inputs = _inputs(options, encoder, dataset.rects, len(samples), precision)
     folder = TrainingFolder(output.with_suffix(".training"), inputs, resume=options.resume)
     if not (folder / FACES).is_file():
-        write_faces(dataset, folder / FACES, _named(report, "cutting out faces"))
+        write_faces(dataset, folder / FACES, named(report, "cutting out faces"))
     material = Material(folder / FACES, speech, measured)
     measure = MouthMeasure(material)
     torch.manual_seed(0)
@@ -266,8 +265,8 @@ def _sync_network(
     if state is not None:
         network.load_state_dict(state)
         return network.to(precision.device).eval().requires_grad_(False)
-    named = _named(report, "training the sync network")
-    train_sync(network, material.matching, options.sync_steps, precision.device, named)
+    trained = named(report, "training the sync network")
+    train_sync(network, material.matching, options.sync_steps, precision.device, trained)
     folder.save(SYNC, network.state_dict())
     return network
 
@@ -288,7 +287,3 @@ def _inputs(
         "precision": precision.kind,
         **chosen,
     }
-
-
-def _named(report: Report, what: str) -> Callable[[int, int], None]:
-    return lambda done, total: report(what, done, total)
