@@ -18,9 +18,9 @@ import pytest
 from numpy.typing import NDArray
 
 from lipsync_client import AsyncLipSyncClient, LiveFrame, LiveSession, RenderOptions
-from lipsync_client._live.audio import LiveAudio
 from lipsync_embedded import Server
-from support.live_simulation import LOOK_AHEAD, noise, paced, with_pauses
+from support.live_simulation import noise, paced, with_pauses
+from support.seams import Seam, Seams
 from support.triton_calls import Triton
 
 LONG_S = float(os.environ.get("LIPSYNC_CONVERSATION_SECONDS", "1800"))
@@ -39,14 +39,11 @@ class Recorder:
         checksums: of the images; None where a frame was repeated.
         audio: of the frames.
         idle: the frames were idle.
-        seams: frames from which on the audio is not what the frames before them were made for, and the
-            audio that those were made for.
     """
 
     checksums: list[int | None] = field(default_factory=list)
     audio: list[NDArray[np.float32]] = field(default_factory=list)
     idle: list[bool] = field(default_factory=list)
-    seams: dict[int, list[NDArray[np.float32]]] = field(default_factory=dict)
 
     def add(self, frame: LiveFrame) -> None:
         assert frame.index == len(self.checksums)
@@ -54,21 +51,6 @@ class Recorder:
         self.checksums.append(None if frame.video is None else zlib.crc32(frame.video))
         self.audio.append(frame.audio[:, 0])
         self.idle.append(frame.idle)
-
-    def listen_to(self, audio: LiveAudio) -> None:
-        """Note where audio begins that nobody knew of before, and what is dropped."""
-        place, cut, silence = audio.place, audio.cut, np.zeros(0, np.float32)
-
-        def noting_place(frame: int) -> None:
-            self.seams.setdefault(frame, []).append(silence)
-            place(frame)
-
-        def noting_cut(frame: int) -> None:
-            dropped = audio._line.between(frame * 640, (frame + 2 * LOOK_AHEAD) * 640)
-            self.seams.setdefault(frame, []).append(dropped[:, 0])
-            cut(frame)
-
-        audio.place, audio.cut = noting_place, noting_cut  # type: ignore[method-assign]
 
 
 class Conversation:
@@ -150,15 +132,14 @@ class Reference:
         self,
         first: int,
         count: int,
-        end: int | None = None,
-        then: NDArray[np.float32] | None = None,
+        seam: Seam | None = None,
     ) -> list[int]:
-        """Return the checksums of some frames, if `then` and silence follow from frame `end` on."""
+        """Return the checksums of some frames, which were made for a seam's audio."""
         begin = max(0, first - 40) // 5 * 5  # in five frames there are 16 columns, a whole number
-        stop = min(first + count + 40, len(self._audio), len(self._audio) if end is None else end)
+        stop = min(first + count + 40, len(self._audio), *([] if seam is None else [seam.end]))
         parts = [np.zeros(LEAD * 640, np.float32), *self._audio[begin:stop]]
-        if then is not None:
-            parts.append(then)
+        if seam is not None:
+            parts.append(seam.tail)
         wave = np.concatenate([*parts, np.zeros((count + 80) * 640, np.float32)])
         at = LEAD + first - begin
         offset = (first - at) % PERIOD
@@ -172,7 +153,7 @@ class Reference:
         return [zlib.crc32(frame) for frame in frames]
 
 
-def check_frames(server: Server, recorder: Recorder) -> int:
+def check_frames(server: Server, recorder: Recorder, seams: Seams) -> int:
     """Check each frame against an offline render; return how many were compared."""
     reference, compared = Reference(server, recorder), 0
     idle, shown = reference.idle(), recorder.checksums
@@ -185,12 +166,8 @@ def check_frames(server: Server, recorder: Recorder) -> int:
             if recorder.idle[n]:
                 assert shown[n] == idle[n % PERIOD], f"idle frame {n}"
             elif shown[n] != expected:
-                assert any(
-                    shown[n] == reference.checksums(n, 1, end, then)[0]
-                    for end, tails in recorder.seams.items()
-                    for then in tails
-                    if n < end <= n + LOOK_AHEAD
-                ), f"frame {n}"
+                possible = (reference.checksums(n, 1, seam)[0] for seam in seams.of(n))
+                assert shown[n] in possible, f"frame {n}"
     return compared
 
 
@@ -200,21 +177,21 @@ def test_video_and_audio_stay_together(second_server: Server, seconds: float) ->
     recorder = Recorder()
     options = RenderOptions(output="FRAMES")
 
-    async def run() -> tuple[LiveSession, Conversation]:
+    async def run() -> tuple[LiveSession, Conversation, Seams]:
         async with (
             AsyncLipSyncClient(second_server.grpc_url) as client,
             client.live("toy", options) as session,
         ):
-            recorder.listen_to(session._audio)
+            seams = Seams(session._audio)
             conversation = Conversation(session, recorder, second_server)
             acting = asyncio.create_task(conversation.run(seconds))
             async for frame in session:
                 recorder.add(frame)
             await acting
-        return session, conversation
+        return session, conversation, seams
 
-    session, conversation = asyncio.run(run())
-    compared = check_frames(second_server, recorder)
+    session, conversation, seams = asyncio.run(run())
+    compared = check_frames(second_server, recorder, seams)
     audio: NDArray[Any] = np.concatenate(recorder.audio)
     for wave, heard, cut in conversation.interruptions:
         played = audio[: cut * 640]

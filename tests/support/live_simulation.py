@@ -7,8 +7,7 @@ of an image it returns what the image is made of: the frame's place in the loop 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine
-from itertools import pairwise
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import numpy as np
@@ -24,16 +23,15 @@ from lipsync_client import (
     protocol,
 )
 from lipsync_client._avatar import Avatar
-from lipsync_client._live.audio import LiveAudio
 from lipsync_client._live.pool import LivePool
 from lipsync_client._transports.request import Request, Tensor
 
 from . import virtual_time
+from .seams import Seam, Seams
 
 AVATAR = Avatar("toy", 320, 240, 10, 32)
 PERIOD = 18  # frames of a time round its loop
 LEAD = 16  # frames of silence before the session's own beginning
-LOOK_AHEAD = 12  # frames that audio reaches back
 
 
 class SimulatedServer:
@@ -101,20 +99,23 @@ def image(loop_index: int, audio: NDArray[Any]) -> bytes:
     return bytes([min(place, PERIOD - place)]) + samples.tobytes()
 
 
-def expected(frames: list[LiveFrame], number: int, until: int | None = None) -> bytes:
+def expected(frames: list[LiveFrame], number: int, seam: Seam | None = None) -> bytes:
     """Return the image that an offline render of a session's audio has at a place.
 
     Args:
         frames: of the session, whose audio is mono at 16 kHz.
         number: of the frame.
-        until: silence follows from this frame on.
+        seam: the frame was made for its audio.
     """
     begin, end = protocol.sample_range(protocol.LIVE, number + LEAD, 1)
-    wave = np.concatenate([f.audio[:, 0] for f in frames[: until or len(frames)]])
-    begin, end = begin - 640 * LEAD, end - 640 * LEAD
-    part = wave[max(0, begin) : max(0, end)]
-    part = np.pad(part, (max(0, -begin), 0))
-    return image(frames[number].loop_index, np.pad(part, (0, end - begin - len(part))))
+    first = max(0, number - LEAD)
+    parts = [
+        np.zeros(640 * LEAD, np.float32),
+        *(f.audio[:, 0] for f in frames[first : seam and seam.end]),
+    ]
+    wave = np.concatenate(parts if seam is None else [*parts, seam.tail])[begin - 640 * first :]
+    wave = wave[: end - begin]
+    return image(frames[number].loop_index, np.pad(wave, (0, end - begin - len(wave))))
 
 
 Act = Callable[[LiveSession, list[LiveFrame]], Coroutine[Any, Any, None]]
@@ -128,7 +129,7 @@ class Simulation:
         times: when each was given.
         events: of the replies.
         session: the session, closed.
-        placed: frames that audio began with which was not known to the frames before them.
+        seams: of its audio.
     """
 
     def __init__(
@@ -142,7 +143,6 @@ class Simulation:
         self.frames: list[LiveFrame] = []
         self.times: list[float] = []
         self.events: list[LiveEvent] = []
-        self.placed: list[int] = []
         self._options = options or RenderOptions(output="JPEG")
         self._live_options = live_options or LiveOptions()
         self.session = virtual_time.run(self._run(act))
@@ -153,7 +153,7 @@ class Simulation:
         async with LiveSession(
             pool, AVATAR, self._options, self._live_options, self.events.append
         ) as session:
-            self._note_placed(session._audio)
+            self.seams = Seams(session._audio)
             acting = asyncio.create_task(act(session, self.frames))
             async for frame in session:
                 self.frames.append(frame)
@@ -161,40 +161,15 @@ class Simulation:
             await acting
         return session
 
-    def _note_placed(self, audio: LiveAudio) -> None:
-        place = audio.place
 
-        def noting(frame: int) -> None:
-            self.placed.append(frame)
-            place(frame)
-
-        audio.place = noting  # type: ignore[method-assign]
-
-
-def assert_exact(
-    frames: list[LiveFrame], cuts: Collection[int] = (), placed: Collection[int] = ()
-) -> None:
-    """Check that each frame is what an offline render of the session's audio has at its place.
-
-    Audio that comes after silence is not known to the frames that were given before it, but for two.
-
-    Args:
-        frames: all frames of a session.
-        cuts: frames from which on audio was dropped; those shortly before them were made for it.
-        placed: frames that audio began with which was not known before, with or without silence before it.
-    """
-    ends = [frame.index for frame in frames if frame.end_of_reply]
-    starts = [f.index for e, f in pairwise(frames) if f.audio.any() and not e.audio[-1].any()]
-    starts += [n + 1 for n in ends if n + 1 < len(frames)] + list(placed)
-    for frame in frames:
+def assert_exact(run: Simulation) -> None:
+    """Check that each frame is what an offline render of the audio that it was made for has at its place."""
+    for frame in run.frames:
         n = frame.index
-        if frame.video is None or any(n < cut <= n + LOOK_AHEAD for cut in cuts):
+        if frame.video is None:
             continue
-        possible = {expected(frames, n)}
-        possible |= {
-            expected(frames, n, start) for start in starts if n + 2 < start <= n + LOOK_AHEAD
-        }
-        assert frame.video in possible, n
+        seams = (None, *run.seams.of(n))
+        assert any(frame.video == expected(run.frames, n, seam) for seam in seams), n
         if frame.idle:
             begin, end = protocol.sample_range(protocol.LIVE, n + LEAD, 1)
             assert frame.video == image(frame.loop_index, np.zeros(end - begin, np.float32)), n
