@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -77,6 +78,21 @@ def test_audio_at_the_pace_of_speech_keeps_a_steady_latency(
     assert LOOK_AHEAD_S < first <= last < latency_s
     assert last - first < 0.065
     assert (report.repeated, report.waits, report.stalls) == (0, 0, 0)
+    assert_exact(run)
+
+
+def test_as_few_frames_are_requested_as_the_server_keeps_up_with() -> None:
+    """A server of two cores takes as long for one frame as for two."""
+
+    class TwoCores(SimulatedServer):
+        async def _work(self, count: int) -> None:
+            counts.append(count)
+            await asyncio.sleep(0.018 + 0.033 * math.ceil(count / 2))
+
+    counts: list[int] = []
+    run = Simulation(at_pace(20.0), TwoCores())
+    assert counts.count(2) > 0.8 * len(counts)
+    assert (run.session.report.repeated, run.session.report.stalls) == (0, 0)
     assert_exact(run)
 
 

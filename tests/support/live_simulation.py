@@ -108,13 +108,11 @@ def expected(frames: list[LiveFrame], number: int, seam: Seam | None = None) -> 
         seam: the frame was made for its audio.
     """
     begin, end = protocol.sample_range(protocol.LIVE, number + LEAD, 1)
-    first = max(0, number - LEAD)
-    parts = [
-        np.zeros(640 * LEAD, np.float32),
-        *(f.audio[:, 0] for f in frames[first : seam and seam.end]),
-    ]
-    wave = np.concatenate(parts if seam is None else [*parts, seam.tail])[begin - 640 * first :]
-    wave = wave[: end - begin]
+    first, until = max(0, number - LEAD), len(frames) if seam is None else seam.end
+    parts = [np.zeros(640 * LEAD, np.float32), *(f.audio[:, 0] for f in frames[first:until])]
+    if seam is not None:
+        parts.append(seam.tail)
+    wave = np.concatenate(parts)[begin - 640 * first :][: end - begin]
     return image(frames[number].loop_index, np.pad(wave, (0, end - begin - len(wave))))
 
 

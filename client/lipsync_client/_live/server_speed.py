@@ -9,10 +9,12 @@ from dataclasses import dataclass
 
 from ..protocol import FPS
 
-_OVERHEAD = 1.5  # frames that a request costs beside its own
+# Frames that a request costs beside its own: what is counted on, and what is tried, as long as no request for
+# so many frames was measured. A server may take no longer for two frames than for one.
+_OVERHEAD, _LEAST_OVERHEAD = 1.5, 0.5
 _REMEMBERED = 24  # responses
 _USUAL = 0.9  # of the responses come within the time that is counted on
-_BUSY = 0.65  # of a chunk's own length that the server may take for it, where there is a choice
+_BUSY = 0.7  # of a chunk's own length that the server may take for it, where there is a choice
 
 
 @dataclass(eq=False)
@@ -34,11 +36,12 @@ class ServerSpeed:
     """The time that the server takes for a request."""
 
     def __init__(self) -> None:
-        # Seconds per frame, the overhead of a request included: of requests that had the server for
-        # themselves, and of those that came while others were in flight.
-        self._alone: deque[float] = deque(maxlen=_REMEMBERED)
-        self._queued: deque[float] = deque(maxlen=_REMEMBERED)
-        self._per_frame_s = 0.0
+        # Number of frames, and seconds, of requests that had the server for themselves, and of those that
+        # came while others were in flight.
+        self._alone: deque[tuple[int, float]] = deque(maxlen=_REMEMBERED)
+        self._queued: deque[tuple[int, float]] = deque(maxlen=_REMEMBERED)
+        self._times: dict[int, float] = {}  # measured, by the number of frames
+        self._per_frame_s = self._least_s = 0.0  # with the overhead, and with the least one
         self._in_flight: dict[Sent, None] = {}  # in the order in which they were sent
         self._answered_at = -math.inf
 
@@ -52,9 +55,17 @@ class ServerSpeed:
         """Note the response to a request."""
         took_s = now - max(request.at, self._answered_at)
         measured = self._alone if request.alone else self._queued
-        measured.append(took_s / (_OVERHEAD + request.count))
+        measured.append((request.count, took_s))
         self._answered_at = now
-        self._per_frame_s = max(_quantile(self._alone, _USUAL), _quantile(self._queued, 0.5))
+        alone = self._alone or self._queued
+        usual_s = _usual(alone, _USUAL, _OVERHEAD)
+        self._per_frame_s = max(usual_s, _usual(self._queued, 0.5, _OVERHEAD))
+        slower = self._per_frame_s / usual_s if usual_s else 1.0
+        self._least_s = slower * _usual(alone, _USUAL, _LEAST_OVERHEAD)
+        self._times = {
+            count: slower * _quantile([s for n, s in alone if n == count], _USUAL)
+            for count in {n for n, _ in alone}
+        }
 
     def ended(self, request: Sent) -> None:
         """Note that a request is no longer in flight, however it ended."""
@@ -62,7 +73,7 @@ class ServerSpeed:
 
     def time_for(self, count: int) -> float:
         """Return the time in which a request for `count` frames is usually answered, in seconds."""
-        return (_OVERHEAD + count) * self._per_frame_s
+        return self._times.get(count, (_OVERHEAD + count) * self._per_frame_s)
 
     def queue_s(self, now: float) -> float:
         """Return the time after which the requests in flight are usually answered."""
@@ -76,9 +87,15 @@ class ServerSpeed:
     def chunk(self, most: int) -> int:
         """Return the number of frames to request at once: few, if the server can keep up with that."""
         for count in range(1, most):
-            if self.time_for(count) <= _BUSY * count / FPS:
+            expected_s = self._times.get(count, (_LEAST_OVERHEAD + count) * self._least_s)
+            if expected_s <= _BUSY * count / FPS:
                 return count
         return most
+
+
+def _usual(measured: Collection[tuple[int, float]], share: float, overhead: float) -> float:
+    """Return the time for a frame, in seconds, if a request costs `overhead` frames beside its own."""
+    return _quantile([seconds / (overhead + count) for count, seconds in measured], share)
 
 
 def _quantile(values: Collection[float], share: float) -> float:
