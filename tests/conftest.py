@@ -22,6 +22,7 @@ from support.drawn_avatar import drawn_repository
 from support.oracle import Oracle
 from support.servers import ServerPool
 from support.toy_avatars import ROOT, TOY_WIDTH, ToyAvatar, write_dataset
+from support.toy_network import build_toy_generator
 
 pytest_plugins = ["support.left_out"]
 # Files that are built in the model repository, and not copied from it.
@@ -70,7 +71,8 @@ def only_marked_tests_start_servers(
 def toy_avatars(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ToyAvatar]:
     """Two avatars with small networks of random weights.
 
-    `toy` has ten small frames. `wide` has four of 1280x720, and its rectangles reach outside of them.
+    `toy` has ten small frames, and a generator of three layers, for tests that make many frames. `wide` has
+    four frames of 1280x720, rectangles that reach outside of them, and a true generator with few channels.
     """
     root = tmp_path_factory.mktemp("avatars")
     encoder = root / "audio_encoder.onnx"
@@ -81,10 +83,11 @@ def toy_avatars(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ToyAvatar
         [("toy", (320, 240), 10), ("wide", (1280, 720), 4)], start=1
     ):
         generator = root / f"{name}.onnx"
-        # One of them as an exporter with a fixed batch and other names would write it.
-        names, batch = (("input", "audio"), None) if name == "toy" else (("visual", "sound"), 1)
-        weights = random_weights.generator_state(TOY_WIDTH, seed=seed)
-        model = networks.build_generator(weights, batch=batch, input_names=names)
+        if name == "toy":
+            model = build_toy_generator(seed, ("input", "audio"))
+        else:  # as an exporter with a fixed batch and other names would write it
+            weights = random_weights.generator_state(TOY_WIDTH, seed=seed)
+            model = networks.build_generator(weights, batch=1, input_names=("visual", "sound"))
         onnx.save(model, str(generator))
         dataset = root / name
         write_dataset(dataset, size, count, outside=name == "wide")

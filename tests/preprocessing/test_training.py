@@ -39,7 +39,7 @@ OPTIONS = TrainingOptions(
     loop=LoopSettings(crops=6, steps=6, crop_batch=2, batch=1, decay=0.5),
     audio_steps=4,
     sync_steps=4,
-    every=3,
+    every=6,
     patience=0,
     device="cpu",
     precision="fp32",
@@ -247,7 +247,7 @@ def test_an_interrupted_training_goes_on_bit_for_bit(dataset: Path, tmp_path: Pa
         "samples.png",
     ]
     rows = (folder / "log.csv").read_text().splitlines()
-    assert [row.split(",")[0] for row in rows] == ["step", "3", "6", "9", "12"]
+    assert [row.split(",")[0] for row in rows] == ["step", "6", "12"]
     assert rows == (whole.with_suffix(".training") / "log.csv").read_text().splitlines()
     samples = cv2.imread(str(folder / "samples.png"))
     assert samples.shape[0] == 3 * 320

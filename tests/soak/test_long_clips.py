@@ -51,7 +51,7 @@ def server_mb(server: Server) -> float:
 
 @pytest.mark.parametrize(
     ("short", "long"),
-    [(8, 60), pytest.param(60, 3600, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])],
+    [(8, 40), pytest.param(60, 3600, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])],
 )
 def test_memory_does_not_grow_with_the_clip(
     server: Server, tmp_path: Path, short: int, long: int

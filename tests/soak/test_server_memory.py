@@ -28,7 +28,7 @@ def own_memory(server: Server) -> float:
 
 
 @pytest.mark.parametrize(
-    "count", [40, pytest.param(5000, marks=[pytest.mark.soak, pytest.mark.timeout(7200)])]
+    "count", [20, pytest.param(5000, marks=[pytest.mark.soak, pytest.mark.timeout(7200)])]
 )
 def test_memory_does_not_grow_with_the_requests(
     second_server: Server, tmp_path: Path, count: int

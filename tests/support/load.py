@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +32,7 @@ class Load:
 
     Attributes:
         served: number of correct results.
+        seconds: how long each of them took.
         failures: other results, and how often each came.
     """
 
@@ -38,6 +40,7 @@ class Load:
         self, connect: Callable[[str], tuple[Call, Call]], expected: object, threads: int = 4
     ) -> None:
         self.served = 0
+        self.seconds: list[float] = []
         self.failures: Counter[str] = Counter()
         self._stop = threading.Event()
         self._connect, self._expected = connect, expected
@@ -48,9 +51,11 @@ class Load:
     def _run(self, protocol: str) -> None:
         call, close = self._connect(protocol)
         while not self._stop.is_set():
+            begun = time.monotonic()
             try:
                 if call() == self._expected:
                     self.served += 1
+                    self.seconds.append(time.monotonic() - begun)
                 else:
                     self.failures[f"{protocol}: other frames"] += 1
             except Exception as e:

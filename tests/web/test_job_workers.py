@@ -163,14 +163,14 @@ def test_the_next_worker_continues(server: Server, tmp_path: Path) -> None:
         httpx.Client(base_url=url, timeout=60) as http,
     ):
         at = add(http, wav(60.0), avatar="wide")
-        wait_until(lambda: http.get(at).json()["frames"] >= 200, "no frames came")
+        wait_until(lambda: http.get(at).json()["frames"] >= 100, "no frames came")
         (worker,) = workers(tmp_path)
         worker.kill()
         chunks = {path.name for path in tmp_path.rglob("*.response")}
-        assert len(chunks) >= 6
+        assert len(chunks) >= 3
         times = {path.name: path.stat().st_mtime_ns for path in tmp_path.rglob("*.response")}
         wait_until(lambda: http.get(at).json()["attempt"] == 2, "nobody took the job up")
-        wait_until(lambda: http.get(at).json()["frames"] >= 200, "no frames came")
+        wait_until(lambda: http.get(at).json()["frames"] >= 100, "no frames came")
         again = {
             path.name: path.stat().st_mtime_ns
             for path in tmp_path.rglob("*.response")

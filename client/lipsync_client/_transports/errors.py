@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import aiohttp
 import grpc
 from tritonclient.utils import InferenceServerException
 
@@ -41,7 +40,7 @@ class _Row:
 PORTS = "gRPC is 8001, HTTP 8000, metrics 8002, the gateway 8443"  # by default
 _UNREACHABLE = "no server answers at {url} ({reason}). Check that it runs, and its port: " + PORTS
 _LOST = "the server at {url} stopped answering: {reason}"
-_NOT_TRITON = "not Triton"
+NOT_TRITON = "not Triton"  # status of bytes that are no HTTP
 _FULL = "{url} refuses more work for now: {reason}"
 _LATE = "{url} did not answer in time: {reason}"
 
@@ -85,13 +84,13 @@ _TABLE = (
     _Row(
         ServerError,
         "{url} does not speak Triton's protocol ({reason}). Check the port: " + PORTS,
-        statuses=(_NOT_TRITON, "UNIMPLEMENTED", "404", "405"),
+        statuses=(NOT_TRITON, "UNIMPLEMENTED", "404", "405"),
     ),
 )
 
 
 def to_error(error: Exception, url: str, *, responded: bool = False) -> ServerError:
-    """Return the library's error for an exception of tritonclient, gRPC, aiohttp or the socket below.
+    """Return the library's error for an exception of tritonclient, gRPC or the socket below.
 
     A program that calls Triton by itself can use it to tell failures apart the way this library does.
 
@@ -104,8 +103,6 @@ def to_error(error: Exception, url: str, *, responded: bool = False) -> ServerEr
         status, reason = str(error.status() or ""), str(error.message() or error)
     elif isinstance(error, grpc.RpcError) and hasattr(error, "code"):
         status, reason = str(error.code()), str(error.details() or error)
-    elif isinstance(error, aiohttp.ClientResponseError):  # the bytes that came are no HTTP
-        status, reason = _NOT_TRITON, error.message.partition("\n")[0].strip(" :")
     elif isinstance(error, TimeoutError) or "timed out" in str(error).lower():
         status, reason = "DEADLINE_EXCEEDED", str(error)
     else:

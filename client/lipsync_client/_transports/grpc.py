@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import Any
 
+import grpc
 import numpy as np
 import tritonclient.grpc as triton
 import tritonclient.grpc.aio as triton_aio
@@ -31,6 +32,8 @@ _CHANNEL = (
 
 class GrpcTransport(BaseTransport):
     """The gRPC connection to one server."""
+
+    failures = (grpc.RpcError,)
 
     def __init__(self, address: Address, credentials: Credentials) -> None:
         check_grpc()

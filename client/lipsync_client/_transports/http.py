@@ -14,7 +14,7 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from .._errors import Rejected, ServerError, UnknownAvatar
 from .addresses import Address
-from .errors import PORTS
+from .errors import NOT_TRITON, PORTS
 from .request import Credentials, JsonObject, Request, Tensor
 from .transport import BaseTransport, queue_timeout_us
 
@@ -30,6 +30,8 @@ class HttpTransport(BaseTransport):
     The requests are written and the responses are read by tritonclient. Its own asyncio client knows no
     proxies, so they are sent by aiohttp.
     """
+
+    failures = (aiohttp.ClientError,)
 
     def __init__(self, address: Address, credentials: Credentials) -> None:
         super().__init__(address, credentials)
@@ -123,11 +125,15 @@ class HttpTransport(BaseTransport):
         request = self._session.request(
             method, path, data=body, headers=headers, allow_redirects=False
         )
-        async with request as response:
-            content = await response.read()
-            if response.status != 200:
-                raise InferenceServerException(_reason(content), status=str(response.status))
-            return content, response.headers.get(_HEADER_LENGTH)
+        try:
+            async with request as response:
+                content = await response.read()
+                if response.status != 200:
+                    raise InferenceServerException(_reason(content), status=str(response.status))
+                return content, response.headers.get(_HEADER_LENGTH)
+        except aiohttp.ClientResponseError as e:  # the bytes that came are no HTTP
+            reason = e.message.partition("\n")[0].strip(" :")
+            raise InferenceServerException(reason, status=NOT_TRITON) from e
 
 
 def _reason(content: bytes) -> str:

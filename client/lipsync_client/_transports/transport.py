@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
-import aiohttp
-import grpc
 from tritonclient.utils import InferenceServerException
 
 from .._errors import ClientClosed, ServerError, ServerTimeout
@@ -19,12 +17,17 @@ from .request import Credentials, Request
 
 T = TypeVar("T")
 
-_FAILURES = (InferenceServerException, aiohttp.ClientError, grpc.RpcError, OSError)
 ASK_TIMEOUT_S = 10.0  # longest wait for a response that takes the server no work
 
 
 class BaseTransport:
-    """Headers, request ids and errors of a connection to one server."""
+    """Headers, request ids and errors of a connection to one server.
+
+    Attributes:
+        failures: exceptions of the connection, beside tritonclient's own and the socket's.
+    """
+
+    failures: ClassVar[tuple[type[Exception], ...]] = ()
 
     def __init__(self, address: Address, credentials: Credentials) -> None:
         self.url = address.url
@@ -56,7 +59,9 @@ class BaseTransport:
             if isinstance(e, asyncio.TimeoutError | TimeoutError):
                 message = f"{self.url} did not answer within {timeout_s:g} s"
                 raise ServerTimeout(message) from e
-            if isinstance(e, _FAILURES):
+            if isinstance(e, Exception) and isinstance(
+                e, (InferenceServerException, OSError, *self.failures)
+            ):
                 raise to_error(e, self.url, responded=self._responded) from e
             raise
         self._responded = True

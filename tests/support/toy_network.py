@@ -1,0 +1,72 @@
+"""A generator of three layers, of the true one's inputs and output, for tests that make many frames."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+_CELL = (
+    8  # pixels: the face is seen in squares of this side, and drawn smoothly from one to the next
+)
+_CHANNELS = 8
+_LOGIT_STD = 0.8  # sigmoid(N(0, 0.8)) reaches 0.17 and 0.83 at two deviations
+
+
+def build_toy_generator(seed: int, input_names: tuple[str, str]) -> onnx.ModelProto:
+    """Return a model whose output depends on every pixel and on every value of the audio.
+
+    Args:
+        seed: of the weights.
+        input_names: of visual [N, 6, 320, 320] and audio [N, 32, 16, 16].
+    """
+    rng = np.random.default_rng(seed)
+    brush = (
+        np.sin((np.arange(2 * _CELL) + 0.5) * np.pi / (2 * _CELL)) ** 2
+    )  # two of them add up to 1
+    weights = {
+        "see": rng.normal(0, 0.1, (_CHANNELS, 6, _CELL, _CELL)),
+        "hear": rng.normal(0, 0.008, (_CHANNELS, 32, 16, 16)),
+        "draw": rng.normal(0, 1.0, (_CHANNELS, 3, 1, 1)) * brush * brush[:, None],
+        "shift": np.zeros(3),
+    }
+    visual = rng.random((4, 6, 320, 320), np.float32)
+    audio = rng.normal(0, 1.0, (4, 32, 16, 16)).astype(np.float32)
+    session = onnxruntime.InferenceSession(_model(weights, input_names).SerializeToString())
+    (faces,) = session.run(None, dict(zip(input_names, (visual, audio), strict=True)))
+    logits = np.log(faces / (1 - faces))
+    scale = _LOGIT_STD / logits.std()
+    weights["draw"] *= scale
+    weights["shift"] = -scale * logits.mean(axis=(0, 2, 3))
+    return _model(weights, input_names)
+
+
+def _model(weights: dict[str, NDArray[np.float64]], names: tuple[str, str]) -> onnx.ModelProto:
+    square, cells = [_CELL, _CELL], [16, 16]
+    nodes = [
+        helper.make_node("Conv", [names[0], "see"], ["seen"], kernel_shape=square, strides=square),
+        helper.make_node("Conv", [names[1], "hear"], ["heard"], kernel_shape=cells),
+        helper.make_node("Add", ["seen", "heard"], ["both"]),
+        helper.make_node("Tanh", ["both"], ["felt"]),
+        helper.make_node(
+            "ConvTranspose",
+            ["felt", "draw", "shift"],
+            ["logits"],
+            kernel_shape=[2 * _CELL] * 2,
+            strides=square,
+            pads=[_CELL // 2] * 4,
+        ),
+        helper.make_node("Sigmoid", ["logits"], ["face"]),
+    ]
+    shapes = {names[0]: [6, 320, 320], names[1]: [32, 16, 16], "face": [3, 320, 320]}
+    visual, audio, face = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", *shape])
+        for name, shape in shapes.items()
+    )
+    arrays = [numpy_helper.from_array(w.astype(np.float32), name) for name, w in weights.items()]
+    graph = helper.make_graph(nodes, "toy", [visual, audio], [face], arrays)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    return model
