@@ -147,7 +147,7 @@ def test_the_mouth_is_in_step_with_the_sound_at_the_peer(drawn_server: Server) -
                 await peer.talk_to_bot(http, Microphone(np.zeros(0, np.int16), 48_000))
             await peer.until(lambda p: len(p.frames) > 50)
             found = [await said(peer)]
-            while found[-1].correlation < 0.5 and len(found) < 8:  # a busy machine repeats frames
+            while found[-1].correlation < 0.6 and len(found) < 8:  # a busy machine repeats frames
                 found.append(await said(peer))
             return max(found, key=lambda sync: sync.correlation)
         finally:
@@ -156,7 +156,7 @@ def test_the_mouth_is_in_step_with_the_sound_at_the_peer(drawn_server: Server) -
     with bot(drawn_server, "--avatar", NAME) as url:
         sync = asyncio.run(run(url))
     print(sync)
-    assert sync.correlation >= 0.5
+    assert sync.correlation >= 0.6
     assert abs(sync.shift_ms) < 200, "by arrival, on a machine that may be busy"
 
 

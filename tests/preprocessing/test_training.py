@@ -254,13 +254,13 @@ def test_an_interrupted_training_goes_on_bit_for_bit(dataset: Path, tmp_path: Pa
 
 
 def test_it_ends_early_without_a_better_sync(dataset: Path, tmp_path: Path) -> None:
-    course = LoopSettings(crops=1, steps=40, crop_batch=1, batch=1, rate=0, audio_rate=0, decay=0.5)
+    course = LoopSettings(crops=1, steps=24, crop_batch=1, batch=1, rate=0, audio_rate=0, decay=0.5)
     options = replace(OPTIONS, loop=course, every=2, patience=1, sync_steps=0, audio_steps=0)
     lines: list[str] = []
     card = train_generator(dataset, ENCODER, tmp_path / "a.pth", options, say=lines.append)
     assert any("does not improve" in line for line in lines)
     assert card.ended_early
-    assert card.steps < 30
+    assert card.steps < 24
 
 
 def test_mistakes_of_the_command(dataset: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A generator of three layers, of the true one's inputs and output, for tests that make many frames."""
+"""Generators of a few layers, with the true one's inputs and output, for tests that make many frames."""
 
 from __future__ import annotations
 
@@ -60,12 +60,48 @@ def _model(weights: dict[str, NDArray[np.float64]], names: tuple[str, str]) -> o
         ),
         helper.make_node("Sigmoid", ["logits"], ["face"]),
     ]
+    return _checked(nodes, weights, names)
+
+
+def build_mouth_generator(weights: NDArray[np.float64], shift: float) -> onnx.ModelProto:
+    """Return a model that gives the face back, its mouth the darker the larger a sum over the audio is.
+
+    Args:
+        weights: (512,), of the embedding of the frame's own moment.
+        shift: added to the sum, which is cut to 0..1.
+    """
+    names = ("visual", "audio")
+    rows, columns = np.mgrid[:320, :320]
+    mouth = np.exp(-(((rows - 225) / 30.0) ** 2) - ((columns - 160) / 50.0) ** 2)
+    hear = np.zeros((1, 32, 16, 16))
+    hear[0, 16:18] = weights.reshape(2, 16, 16)
+    nodes = [
+        helper.make_node("Slice", [names[0], "begin", "end", "axis"], ["own"]),
+        helper.make_node("Conv", [names[1], "hear", "shift"], ["heard"], kernel_shape=[16, 16]),
+        helper.make_node("Clip", ["heard", "closed", "open"], ["opening"]),
+        helper.make_node("Mul", ["opening", "mouth"], ["dark"]),
+        helper.make_node("Mul", ["own", "dark"], ["lost"]),
+        helper.make_node("Sub", ["own", "lost"], ["face"]),
+    ]
+    arrays = {"hear": hear, "shift": np.array([shift]), "mouth": mouth[None, None]}
+    arrays |= {"closed": np.array(0.0), "open": np.array(1.0)}
+    return _checked(nodes, arrays, names, begin=[0], end=[3], axis=[1])
+
+
+def _checked(
+    nodes: list[onnx.NodeProto],
+    weights: dict[str, NDArray[np.float64]],
+    names: tuple[str, str],
+    **whole: list[int],
+) -> onnx.ModelProto:
+    """Return the model of these nodes, weights and whole numbers."""
     shapes = {names[0]: [6, 320, 320], names[1]: [32, 16, 16], "face": [3, 320, 320]}
     visual, audio, face = (
         helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", *shape])
         for name, shape in shapes.items()
     )
     arrays = [numpy_helper.from_array(w.astype(np.float32), name) for name, w in weights.items()]
+    arrays += [numpy_helper.from_array(np.array(n, np.int64), name) for name, n in whole.items()]
     graph = helper.make_graph(nodes, "toy", [visual, audio], [face], arrays)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.checker.check_model(model)

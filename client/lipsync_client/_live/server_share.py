@@ -59,11 +59,12 @@ class ServerShare:
             self.share = min(1.0, self._most, self.share + rise * (now - self._at))
         self._at = now
         self._credit = min(self._credit + count * self.share, 2.0 * count)
-        wanted = count if self.share >= 1.0 else min(count, int(self._credit))
+        # An even number below the whole: a server may take no longer for two frames than for one.
+        wanted = count if self.share >= 1.0 else min(count, int(self._credit) // 2 * 2)
         if now < self._blocked_until or wanted < min(self._worth, count):
             return 0
         self._credit -= wanted
-        self._worth = random.randint(_FEWEST, 2 * _FEWEST)
+        self._worth = random.randrange(_FEWEST, 2 * _FEWEST + 1, 2)
         return wanted
 
     def sent(self, now: float) -> None:
