@@ -7,8 +7,9 @@ server loads in production. Checked against the native backend of Triton 2.51.0.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from .accelerator import wanted_openvino
 from .config_error import ConfigError
-from .kept_items import KeptItems
+from .kept_items import KeptItems, RunItems, in_parts
 
 Array = NDArray[Any]
 
@@ -68,7 +69,7 @@ class OnnxModel:
         _check("output", config["output"], self._session.get_outputs(), self._max_batch)
         self.inputs: list[str] = [i["name"] for i in config["input"]]
         self.outputs: list[str] = [o["name"] for o in config["output"]]
-        self._items: Callable[[list[Array]], list[Array]] = self._on_threads
+        self._items: RunItems = self._on_threads
         self.description = (
             f"ONNX Runtime {ort.__version__}, {self._session.get_providers()[0]},"
             f" {self._pool._max_workers} x {options.intra_op_num_threads} threads"
@@ -86,30 +87,32 @@ class OnnxModel:
         if self._side_by_side and kept_mb > 0:
             self._items = KeptItems(self._items, kept_mb << 20)
 
-    def run(self, requests: list[list[Array]]) -> list[list[Array]]:
+    def run(self, requests: list[list[Array]]) -> Iterator[list[Array]]:
         """Run several requests as one batch.
 
         Args:
             requests: for each request its input arrays, in the order of `inputs`.
 
-        Returns:
-            for each request its output arrays, in the order of `outputs`.
+        Yields:
+            for each request its output arrays, in the order of `outputs`; on a CPU as soon as they are
+            computed, while those of the next request are.
         """
         if self._max_batch == 0:
-            return [self._run(request) for request in requests]
+            yield from map(self._run, requests)
+            return
         sizes = [request[0].shape[0] for request in requests]
         merged = [a[0] if len(a) == 1 else np.concatenate(a) for a in zip(*requests, strict=True)]
-        whole = self._items(merged) if self._side_by_side else self._run(merged)
-        ends = np.cumsum(sizes).tolist()
-        return [
-            [array[end - size : end] for array in whole]
-            for size, end in zip(sizes, ends, strict=True)
-        ]
+        if self._side_by_side:
+            yield from self._items(merged, sizes)
+        else:
+            yield from in_parts(self._run(merged), sizes)
 
-    def _on_threads(self, arrays: list[Array]) -> list[Array]:
+    def _on_threads(self, arrays: list[Array], sizes: list[int]) -> Iterator[list[Array]]:
         items = [[array[i : i + 1] for array in arrays] for i in range(len(arrays[0]))]
-        parts = self._pool.map(self._run, items)
-        return [np.concatenate(part) for part in zip(*parts, strict=True)]
+        results = self._pool.map(self._run, items)
+        for size in sizes:
+            part = islice(results, size)
+            yield [np.concatenate(arrays) for arrays in zip(*part, strict=True)]
 
     def _run(self, arrays: list[Array]) -> list[Array]:
         feeds = dict(zip(self.inputs, arrays, strict=True))

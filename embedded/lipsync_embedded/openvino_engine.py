@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from .accelerator import OpenVino
 from .config_error import ConfigError
 from .graph_steps import apply_steps
+from .kept_items import in_parts
 from .visual_split import FRAME, VisualSplit, split
 
 Array = NDArray[Any]
@@ -64,8 +65,8 @@ class OpenVinoItems:
         if self._halves is None or not self._halves.all_kept:
             self._whole = _Requests(model, settings.precision, streams)
 
-    def __call__(self, arrays: list[Array]) -> list[Array]:
-        """Outputs of a batch.
+    def __call__(self, arrays: list[Array], sizes: list[int]) -> Iterator[list[Array]]:
+        """Yield the outputs of each part of a batch, while the next one is computed.
 
         The calling thread starts and collects all items: with one Python thread a stream, about one
         start in ten hung for ever (2026.4).
@@ -78,8 +79,11 @@ class OpenVinoItems:
             {k: _shared(a[n : n + 1]) for k, a in (*feeds.items(), *results.items())}
             for n in range(batch)
         )
-        _side_by_side(map(self._item, items, frames), self._streams)
-        return list(results.values())
+        done = _side_by_side(map(self._item, items, frames), self._streams)
+        for size, part in zip(sizes, in_parts(list(results.values()), sizes), strict=True):
+            for _ in range(size):
+                next(done)
+            yield part
 
     def _item(self, tensors: Tensors, frame: int) -> Iterator[None]:
         if self._halves is not None and self._halves.hold(frame):
@@ -102,7 +106,8 @@ class _Halves:
             for _ in range(room)
         ]
         visual = _Requests(parts.visual, "f32", streams)  # once: exact to the last rounding
-        _side_by_side((visual.run(self._tensors(k)) for k in range(room)), streams)
+        for _ in _side_by_side((visual.run(self._tensors(k)) for k in range(room)), streams):
+            pass
         self._number = openvino.Core().compile_model(parts.number, "CPU")
         self._rest = _Requests(parts.rest, settings.precision, streams)
         self.all_kept = room == parts.frames
@@ -162,13 +167,16 @@ def _shared(array: Array) -> Any:
     return openvino.Tensor(array, shared_memory=True)
 
 
-def _side_by_side(runs: Iterable[Iterator[None]], streams: int) -> None:
-    """Start runs in their order, with so many under way at once, and wait for all."""
-    under_way: deque[Iterator[None]] = deque()
+def _side_by_side(runs: Iterable[Iterator[None]], streams: int) -> Iterator[None]:
+    """Start runs in their order, with so many in flight at once; yield when the next one in order is done."""
+    in_flight: deque[Iterator[None]] = deque()
     for run in runs:
-        if len(under_way) == streams:
-            next(under_way.popleft(), None)
+        if full := len(in_flight) == streams:
+            next(in_flight.popleft(), None)
         next(run)
-        under_way.append(run)
-    for run in under_way:
+        in_flight.append(run)
+        if full:
+            yield
+    for run in in_flight:
         next(run, None)
+        yield

@@ -172,7 +172,8 @@ def servers_of(repository: Path) -> list[int]:
 
 def start_long_render(directory: Path, *arguments: str | Path) -> subprocess.Popen[str]:
     """Start a render of two minutes and return when its partial file has begun to grow."""
-    long = write_clip(directory / "long.wav", 120)
+    long = directory / "long.wav"
+    soundfile.write(long, np.tile(speech(10.0), 12), 16_000)
     command = [CLIENT, "render", str(long), "-o", str(directory / "out.mp4"), *map(str, arguments)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ)
     deadline = time.monotonic() + 60

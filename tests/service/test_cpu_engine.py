@@ -69,7 +69,7 @@ def run(toy_repository: Path) -> Run:
                 [loop_index[:13], audio[:13]],
                 [loop_index[13:], audio[13:]],
             ]
-            answers = model.run(requests)
+            answers = list(model.run(requests))
             assert [len(a[0]) for a in answers] == [13, count - 13]
             done[key] = np.concatenate([a[0] for a in answers]), model.description
         return done[key]
@@ -130,7 +130,7 @@ def trained(
         if not parameters:
             del settings["optimization"]
         engine = OnnxModel(directory, settings, "CPU", 0)
-        return engine.run([[loop_index, audio]])[0][0], engine.description
+        return next(engine.run([[loop_index, audio]]))[0], engine.description
 
     return patches
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from lipsync_embedded.config_error import ConfigError
-from lipsync_embedded.kept_items import KeptItems
+from lipsync_embedded.kept_items import KeptItems, in_parts
 from lipsync_embedded.onnx_model import OnnxModel
 
 Array = NDArray[Any]
@@ -78,9 +79,9 @@ def test_equal_items_are_computed_once_and_equal_what_is_computed_anew() -> None
     rng = np.random.default_rng(1)
     batches: list[int] = []
 
-    def run(arrays: list[Array]) -> list[Array]:
+    def run(arrays: list[Array], sizes: list[int]) -> Iterator[list[Array]]:
         batches.append(len(arrays[0]))
-        return [arrays[0] * 2, arrays[0].sum(axis=1) + arrays[1]]
+        yield from in_parts([arrays[0] * 2, arrays[0].sum(axis=1) + arrays[1]], sizes)
 
     kept = KeptItems(run, budget=10 * 20)  # ten items, of four float32 and one
     items = (
@@ -91,8 +92,10 @@ def test_equal_items_are_computed_once_and_equal_what_is_computed_anew() -> None
     for chosen in ([0, 1, 2, 1], [2, 3, 0], [3, 3], [*range(4, 14)], [13, 0], [9]):
         arrays = [array[chosen] for array in items]
         batches.clear()
-        results = kept(arrays)
+        sizes = [1, len(chosen) - 1] if len(chosen) > 1 else [1]
+        results = list(kept(arrays, sizes))
         computed.append(sum(batches))
-        for result, expected in zip(results, run(arrays), strict=True):
-            assert np.array_equal(result, expected)
+        for found, expected in zip(results, run(arrays, sizes), strict=True):
+            for result, array in zip(found, expected, strict=True):
+                assert np.array_equal(result, array)
     assert computed == [3, 1, 0, 10, 1, 0], "the first four made room for the last ten"

@@ -23,6 +23,8 @@ class TritonPythonModel:
         pb_utils.Logger.log_info(f"{args['model_name']}: {self._model.description}")
 
     def execute(self, requests: list[Any]) -> list[Any]:
+        """Return the last response; those before it are sent as soon as they are computed."""
+        last, sent = len(requests) - 1, 0
         try:
             batches = [
                 [
@@ -31,13 +33,16 @@ class TritonPythonModel:
                 ]
                 for r in requests
             ]
-            answers = self._model.run(batches)
+            for request, arrays in zip(requests, self._model.run(batches), strict=True):
+                named = zip(self._model.outputs, arrays, strict=True)
+                response = pb_utils.InferenceResponse([pb_utils.Tensor(*pair) for pair in named])
+                if sent < last:
+                    request.get_response_sender().send(
+                        response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
+                    )
+                    sent += 1
+            return [None] * last + [response]
         except Exception as e:  # one that left execute() would leak shared memory (server#7481)
             error = pb_utils.TritonError(f"onnxruntime: {type(e).__name__}: {e}")
-            return [pb_utils.InferenceResponse(error=error) for _ in requests]
-        return [
-            pb_utils.InferenceResponse(
-                [pb_utils.Tensor(n, a) for n, a in zip(self._model.outputs, answer, strict=True)]
-            )
-            for answer in answers
-        ]
+            failed = [pb_utils.InferenceResponse(error=error) for _ in requests[sent:]]
+            return [None] * sent + failed
