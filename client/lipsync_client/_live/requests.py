@@ -26,6 +26,7 @@ from .schedule import Schedule
 
 # A server that starts or stops knows no avatar, so UnknownAvatar may pass, like a lost server.
 _FINAL = (Rejected, NotAllowed, Incompatible)
+_MAKING = 0.65  # of the time for a response, at most, that is kept for making its frames
 _ABANDONED_S = 1.0  # longest wait for the response to a request that is no longer wanted
 
 
@@ -79,7 +80,7 @@ class ChunkRequests:
         """Request a chunk of speech, which waits in the server's queue for no longer than is of use."""
         begin, samples = self._audio.slice(chunk.start, chunk.wanted)
         left_s = max(0.0, chunk.deadline - self._loop.time())
-        left_s -= min(self._shared.speed.time_for(chunk.wanted), left_s / 2)
+        left_s -= min(self._shared.speed.time_for(chunk.wanted), _MAKING * left_s)
         request = request_for(
             self._avatar,
             self._options,
