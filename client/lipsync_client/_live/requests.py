@@ -26,7 +26,7 @@ from .schedule import Schedule
 
 # A server that starts or stops knows no avatar, so UnknownAvatar may pass, like a lost server.
 _FINAL = (Rejected, NotAllowed, Incompatible)
-_MAKING = 0.65  # of the time for a response, at most, that is kept for making its frames
+_MAKING = 0.6  # of the time for a response, at most, that is kept for making its frames
 _ABANDONED_S = 1.0  # longest wait for the response to a request that is no longer wanted
 
 
