@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,29 @@ def test_f32_is_what_onnx_runtime_gives(run: Run) -> None:
     assert "OpenVINO" in description
     assert ", f32, " in description
     assert_same_frames(patches, plain)
+
+
+def test_a_request_is_answered_while_the_next_one_of_its_batch_is_made(
+    toy_repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = config(toy_repository, "toy_generator")
+    del settings["optimization"]
+    model = OnnxModel(toy_repository / "toy_generator/1", settings, "CPU", 0)
+    loop_index = np.arange(2, dtype=np.int64)[:, None]
+    audio = np.random.default_rng(0).random((2, 32, 16, 16), np.float32)
+    requests: list[list[NDArray[Any]]] = [[loop_index[n : n + 1], audio[n : n + 1]] for n in (0, 1)]
+    alone = [next(model.run([request]))[0] for request in requests]
+    first_is_answered, run = threading.Event(), model._run
+
+    def second_waits(arrays: list[NDArray[Any]]) -> list[NDArray[Any]]:
+        assert arrays[0][0, 0] == 0 or first_is_answered.wait(60)
+        return run(arrays)
+
+    monkeypatch.setattr(model, "_run", second_waits)
+    answers = model.run(requests)
+    assert np.array_equal(next(answers)[0], alone[0])
+    first_is_answered.set()
+    assert np.array_equal(next(answers)[0], alone[1])
 
 
 @pytest.mark.parametrize("precision", ["f32", pytest.param("bf16", marks=needs_bf16)])
