@@ -148,6 +148,6 @@ def test_a_rolling_restart_under_locust_fails_no_request(
             locust.wait()
     result = json.loads(figures.read_text())
     print(f"{rounds} rounds, {result['requests']} requests, {result['frames']} frames")
-    assert result["causes"] == []
+    assert result["failures"] == []
     assert {row["type"] for row in result["rows"] if row["succeeded"]} == {"gRPC", "HTTP"}
     assert result["requests"] > SECONDS / 2
