@@ -31,15 +31,13 @@ class Load:
         threads: number of threads; the protocols take turns.
 
     Attributes:
-        served: number of correct results.
-        seconds: how long each of them took.
+        seconds: how long each correct result took.
         failures: other results, and how often each came.
     """
 
     def __init__(
         self, connect: Callable[[str], tuple[Call, Call]], expected: object, threads: int = 4
     ) -> None:
-        self.served = 0
         self.seconds: list[float] = []
         self.failures: Counter[str] = Counter()
         self._stop = threading.Event()
@@ -48,13 +46,17 @@ class Load:
             threading.Thread(target=self._run, args=(PROTOCOLS[n % 2],)) for n in range(threads)
         ]
 
+    @property
+    def served(self) -> int:
+        """Number of correct results so far."""
+        return len(self.seconds)
+
     def _run(self, protocol: str) -> None:
         call, close = self._connect(protocol)
         while not self._stop.is_set():
             begun = time.monotonic()
             try:
                 if call() == self._expected:
-                    self.served += 1
                     self.seconds.append(time.monotonic() - begun)
                 else:
                     self.failures[f"{protocol}: other frames"] += 1

@@ -8,9 +8,8 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-_CELL = (
-    8  # pixels: the face is seen in squares of this side, and drawn smoothly from one to the next
-)
+# Pixels: the face is seen in squares of this side, and drawn smoothly from one to the next.
+_CELL = 8
 _CHANNELS = 8
 _LOGIT_STD = 0.8  # sigmoid(N(0, 0.8)) reaches 0.17 and 0.83 at two deviations
 
@@ -23,9 +22,8 @@ def build_toy_generator(seed: int, input_names: tuple[str, str]) -> onnx.ModelPr
         input_names: of visual [N, 6, 320, 320] and audio [N, 32, 16, 16].
     """
     rng = np.random.default_rng(seed)
-    brush = (
-        np.sin((np.arange(2 * _CELL) + 0.5) * np.pi / (2 * _CELL)) ** 2
-    )  # two of them add up to 1
+    # Neighbouring brushes add up to 1.
+    brush = np.sin((np.arange(2 * _CELL) + 0.5) * np.pi / (2 * _CELL)) ** 2
     weights = {
         "see": rng.normal(0, 0.1, (_CHANNELS, 6, _CELL, _CELL)),
         "hear": rng.normal(0, 0.008, (_CHANNELS, 32, 16, 16)),
