@@ -27,6 +27,8 @@ LONG_S = float(os.environ.get("LIPSYNC_CONVERSATION_SECONDS", "1800"))
 LEAD = 16  # frames of silence before the session's own beginning
 PERIOD = 18  # frames of a time round the toy avatar's loop
 CHUNK = 32  # frames of an offline request
+LAST = 200  # speaking frames at the end of a session
+OFF = 320  # samples, 20 ms
 
 pytestmark = pytest.mark.server
 
@@ -129,18 +131,16 @@ class Reference:
         self._triton, self._audio = Triton(server, "grpc"), recorder.audio
 
     def checksums(
-        self,
-        first: int,
-        count: int,
-        seam: Seam | None = None,
+        self, first: int, count: int, seam: Seam | None = None, late: int = 0
     ) -> list[int]:
-        """Return the checksums of some frames, which were made for a seam's audio."""
+        """Return the checksums of some frames, made for a seam's audio or for audio `late` samples away."""
         begin = max(0, first - 40) // 5 * 5  # in five frames there are 16 columns, a whole number
         stop = first + count + 40 if seam is None else seam.end
         parts = [np.zeros(LEAD * 640, np.float32), *self._audio[begin:stop]]
         if seam is not None:
             parts.append(seam.tail)
         wave = np.concatenate([*parts, np.zeros((count + 80) * 640, np.float32)])
+        wave = np.roll(wave, late)
         at = LEAD + first - begin
         offset = (first - at) % PERIOD
         frames = self._triton.frames("toy", wave, first=at, count=count, loop_offset=offset)
@@ -173,6 +173,23 @@ def check_frames(server: Server, recorder: Recorder, seams: Seams) -> int:
     return compared
 
 
+def check_end(server: Server, recorder: Recorder) -> str:
+    """Check that video and audio are in step at the end, and that frames tell 20 ms; return the figures."""
+    reference, shown = Reference(server, recorder), recorder.checksums
+    moving = [n for n, idle in enumerate(recorder.idle) if not idle and shown[n] is not None]
+    moving = moving[-LAST:]
+    equal = {
+        late: sum(shown[n] == reference.checksums(n, 1, late=late)[0] for n in moving)
+        for late in (-OFF, 0, OFF)
+    }
+    assert equal[0] > 0.5 * len(moving), "the others were made for a seam"
+    assert max(equal[-OFF], equal[OFF]) < 0.1 * len(moving)
+    return (
+        f"of the last {len(moving)} speaking frames {equal[0]} are those of the audio that was given with"
+        f" them, {equal[-OFF]} those of audio 20 ms earlier, {equal[OFF]} of audio 20 ms later"
+    )
+
+
 @pytest.mark.parametrize("seconds", [12.0, pytest.param(LONG_S, marks=pytest.mark.soak)])
 @pytest.mark.timeout(2 * LONG_S + 600)
 def test_video_and_audio_stay_together(second_server: Server, seconds: float) -> None:
@@ -198,6 +215,7 @@ def test_video_and_audio_stay_together(second_server: Server, seconds: float) ->
     for wave, heard, cut in conversation.interruptions:
         played = audio[: cut * 640]
         assert np.array_equal(played[len(played) - heard :], wave[:heard]), "to the sample"
+    print(check_end(second_server, recorder))
     print(f"{compared} of {len(recorder.checksums)} frames compared; {conversation.done}")
     print(session.report.as_dict())
     assert compared > 0

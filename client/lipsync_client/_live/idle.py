@@ -15,6 +15,7 @@ from .._transports.request import Request
 from .audio import LEAD
 
 Fetch = Callable[[Request, int, float], asyncio.Task[list[Any]]]
+_REST = 100  # frames
 _MOST_REQUESTED = 2  # chunks at a time; frames of speech have the server otherwise
 
 
@@ -38,21 +39,33 @@ class IdleFrames:
         self._avatar, self._options, self._fetch = avatar, options, fetch
         self._budget = budget
         self.period = 2 * (avatar.frames - 1) or 1
+        # What begins at each place: a frame, or a chunk of access units.
         self._single = options.requested_output != "H264"
-        self._kept: dict[tuple[int, int], Sequence[Any]] = {}
+        self._frames: list[Any] = [None] * self.period
+        self._chunks: dict[tuple[int, int], Sequence[Any]] = {}
         self._requested: dict[tuple[int, int], asyncio.Task[list[Any]]] = {}
 
     def get(self, loop_index: int, count: int) -> Sequence[Any] | None:
-        """Return idle frames from a place in the loop on; None if they are not kept."""
+        """Return idle frames from a place in the loop on, up to its end; None if they are not kept."""
         if not self._single:
-            return self._kept.get((loop_index, count))
-        found = []
-        for index in range(loop_index, loop_index + count):
-            frame = self._kept.get((self._frame(index), 1))
-            if frame is None:
-                return None
-            found.append(frame[0])
-        return found
+            return self._chunks.get((loop_index, count))
+        frames = self._frames[loop_index : loop_index + count]
+        return None if any(frame is None for frame in frames) else frames
+
+    def count_at(self, loop_index: int, chunk: int) -> int:
+        """Return how many idle frames are requested at once from a place on; the same in each round."""
+        return min(chunk - loop_index % chunk, self.period - loop_index)
+
+    def rest(self, loop_index: int, chunk: int) -> list[Any]:
+        """Return the idle frames that are kept from a place on, some seconds of them at most."""
+        frames: list[Any] = []
+        while len(frames) < _REST:
+            index = (loop_index + len(frames)) % self.period
+            kept = self.get(index, self.count_at(index, chunk))
+            if kept is None:
+                break
+            frames.extend(kept)
+        return frames
 
     def can_fetch(self, loop_index: int, count: int) -> bool:
         """Return whether idle frames are requested already, or may be now."""
@@ -104,21 +117,24 @@ class IdleFrames:
         del self._requested[key]
         if task.cancelled() or task.exception() is not None:
             return  # those who wait for it get the error
-        frames, (loop_index, count) = task.result(), key
+        frames, loop_index = task.result(), key[0]
         if not self._single:
-            self._keep(key, frames)
-        else:
-            for index, frame in zip(range(loop_index, loop_index + count), frames, strict=True):
-                self._keep((self._frame(index), 1), [frame])
+            if key not in self._chunks and self._fits(frames):
+                self._chunks[key] = frames
+            return
+        for index, frame in enumerate(frames, loop_index):
+            if self._frames[index] is None and self._fits([frame]):
+                self._frames[index] = self._frames[self._mirrored(index)] = frame
 
-    def _keep(self, key: tuple[int, int], frames: Sequence[Any]) -> None:
+    def _fits(self, frames: Sequence[Any]) -> bool:
+        """Take the room for frames from the budget; return False if there is not enough."""
         size = sum(len(f) if isinstance(f, bytes) else f.nbytes for f in frames)
-        if key not in self._kept and size <= self._budget:
-            self._budget -= size
-            self._kept[key] = frames
+        if size > self._budget:
+            return False
+        self._budget -= size
+        return True
 
-    def _frame(self, loop_index: int) -> int:
-        """Return the avatar's frame at a place in the loop (docs/contract.md), counted from the turn."""
+    def _mirrored(self, loop_index: int) -> int:
+        """Return the other place in the loop that shows the same frame (docs/contract.md)."""
         last = max(1, self._avatar.frames - 1)
-        place = (loop_index + 1) % (2 * last)
-        return min(place, 2 * last - place)
+        return (2 * last - 2 - loop_index) % self.period

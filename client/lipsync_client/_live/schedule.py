@@ -30,7 +30,6 @@ _AHEAD_S = 0.1  # speech is requested so long before the server must begin with 
 _LONGEST_S = 0.5  # that is planned for a response: a server that takes longer is overloaded
 _EXCESS_S = 0.06  # of latency; pauses of the speech are shortened beyond it
 _COUNTED_S = 1.0  # a longer silence is a pause of the source, not one that it was waited for
-_REST = 25  # idle frames that are taken at once, if they are kept
 _ROUNDING = 1e-6  # frames
 
 
@@ -81,8 +80,8 @@ class Schedule:
 
     def idle_range(self, frame: int) -> tuple[int, int]:
         """Return the loop index of a frame, and how many frames are requested from there on."""
-        index, most = self.loop_index(frame), self._options.chunk
-        return index, min(most - index % most, self._idle_frames.period - index)
+        index = self.loop_index(frame)
+        return index, self._idle_frames.count_at(index, self._options.chunk)
 
     @property
     def latency_s(self) -> float:
@@ -240,8 +239,8 @@ class Schedule:
             return self._speaking(start, min(moving, most, self._fitting(start, now)), now)
         if now < self.rests_until:
             return None
-        whole = None if self._finished else self._idle_frames.get(self.loop_index(start), _REST)
-        return self._kept(start, whole, now) if whole else self._idle(start, most, now)
+        rest = None if self._finished else self._idle_frames.rest(self.loop_index(start), most)
+        return self._kept(start, rest, now) if rest else self._idle(start, most, now)
 
     def _speaking(self, start: int, count: int, now: float) -> Chunk | None:
         """Return the chunk of frames that depend on audio, as far as there is time for it."""

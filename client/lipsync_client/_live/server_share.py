@@ -6,7 +6,7 @@ import math
 import random
 
 _LEAST = 0.02
-_CROWDED, _FREE = 0.5, 0.25  # of the time that there was for a response
+_CROWDED, _FREE = 0.65, 0.25  # of the time that there was for a response
 _CROWDED_BACK_OFF, _BACK_OFF, _GIVEN_UP = 0.9, 0.7, 0.5
 # Per second: of all frames, and of the share while the server is free.
 _RISE, _GROWTH = 0.02, 0.1

@@ -14,7 +14,7 @@ from ..protocol import FPS
 _OVERHEAD, _LEAST_OVERHEAD = 1.5, 0.5
 _REMEMBERED = 24  # responses
 _USUAL = 0.9  # of the responses come within the time that is counted on
-_BUSY = 0.7  # of a chunk's own length that the server may take for it, where there is a choice
+_BUSY = 0.8  # of a chunk's own length that the server may take for it, where there is a choice
 
 
 @dataclass(eq=False)

@@ -23,6 +23,7 @@ from .audio import LiveAudio
 from .chunk import Chunk
 from .feeder import Feeder
 from .frame import LiveEvent, LiveFrame
+from .given import GivenFrames
 from .options import LiveOptions
 from .pool import LivePool
 from .replies import Replies
@@ -31,7 +32,6 @@ from .requests import ChunkRequests
 from .schedule import Schedule
 
 _AFTER_INTERRUPT = 1  # frames that are still given with their audio
-_FORGET_EVERY = 25  # frames
 _ROUNDING_S = 1e-6
 
 
@@ -91,11 +91,12 @@ class LiveSession:
         self._feeder = Feeder(
             live_options, self._audio, self._schedule, self._replies, self._advance
         )
+        self._given = GivenFrames(self._schedule, self._audio, self._replies, self.report)
         self._loop = asyncio.get_running_loop()
         self._failure: BaseException | None = None
         self._closed = self._taken = False
+        self._undisturbed = False  # nothing has happened since a frame at rest
         self._rests_until = -math.inf
-        self._last_heard = -1  # the last frame with audio before an interruption
         self._waiter: asyncio.Future[None] | None = None
         self._waits_for_change = False
 
@@ -187,7 +188,7 @@ class LiveSession:
         frame = self._schedule.at + _AFTER_INTERRUPT
         heard = self._replies.interrupt(self._loop.time(), self._audio.played(frame))
         self._requests.abandon(self._schedule.interrupt(frame))
-        self._last_heard = frame - 1
+        self._given.interrupted(frame)
         self._feeder.make_room()
         self._changed()
         return heard
@@ -197,6 +198,7 @@ class LiveSession:
         if self._closed:
             return
         self._closed = True
+        self._undisturbed = False
         self._wake()
         await self._feeder.close()
         await self._requests.close()
@@ -215,7 +217,16 @@ class LiveSession:
         begin = self._loop.time() + self._schedule.preparation_s
         self._schedule.times.begin(self._pool.clock.after(begin))
         while (chunk := await self._next()) is not None:
-            yield self._frame(chunk)
+            frame = self._given.next(chunk, self._loop.time())
+            self._feeder.make_room()
+            yield frame
+            # A session that rests needs nothing for its next frame but the time.
+            while (due := self._rest_due(chunk)) is not None:
+                self._waiter = self._pool.clock.beat(due)
+                await self._waiter
+                if not self._undisturbed:
+                    break
+                yield self._given.next(chunk, self._loop.time())
         if self._failure is not None and not self._closed:
             raise self._failure
 
@@ -244,32 +255,20 @@ class LiveSession:
             if not chunk.frames:
                 self._requests.check()
             if schedule.times.catch_up(schedule.at, chunk.done_at) <= now + _ROUNDING_S:
+                self._undisturbed = chunk.idle and bool(chunk.frames) and not self._replies.pending
                 return chunk
         return None
 
-    def _frame(self, chunk: Chunk) -> LiveFrame:
-        """Return the next frame, and go on to the one after it."""
-        schedule, now = self._schedule, self._loop.time()
-        at, n = schedule.at, schedule.at - chunk.start
-        video = chunk.frames[n] if chunk.frames and n < len(chunk.frames) else None
-        arrived = None if chunk.idle else self._audio.arrived(at)
-        if arrived is not None:
-            self.report.latency(now - arrived)
-        ends = at == self._last_heard
-        if self._replies.pending:
-            moves = not chunk.idle and at >= schedule.reply_from
-            ends |= self._replies.given(now, self._audio.played(at + 1), moves=moves)
-        audio, index = self._audio.frame_audio(at), schedule.loop_index(at)
-        frame = LiveFrame(at, video, audio, chunk.idle, index, ends)
-        self.report.frame(now, repeated=video is None, idle=chunk.idle)
-        schedule.at = at + 1
-        if schedule.at % _FORGET_EVERY == 0:
-            self._audio.forget(schedule.at)
-        self._feeder.make_room()
-        return frame
+    def _rest_due(self, chunk: Chunk) -> float | None:
+        """Return when the next frame is due if nothing is to be decided before it, else None."""
+        if not self._undisturbed or self._schedule.at >= chunk.end:
+            return None
+        due = self._schedule.times.due(self._schedule.at)
+        return due if due < self._rests_until else None
 
     def _advance(self) -> None:
         """Carry out what the schedule decides now."""
+        self._undisturbed = False
         if self._closed:
             return
         now = self._loop.time()
