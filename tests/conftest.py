@@ -17,10 +17,12 @@ from lipsync_preprocessing.avatar import add_avatar
 from lipsync_preprocessing.bundle import make_repository
 from lipsync_preprocessing.errors import RecordingError
 from lipsync_preprocessing.graphs.networks import prepare_audio_encoder
+from lipsync_preprocessing.profiles.files import write_profile
+from lipsync_preprocessing.profiles.settings import OPENVINO_F32, ProfileSettings
 from lipsync_preprocessing.recording.face_models import find_face_models
 from support.drawn_avatar import drawn_repository
 from support.oracle import Oracle
-from support.servers import ServerPool
+from support.servers import ServerPool, end_server
 from support.toy_avatars import ROOT, TOY_WIDTH, ToyAvatar, write_dataset
 from support.toy_network import build_toy_generator
 
@@ -117,6 +119,7 @@ def server(toy_repository: Path) -> Iterator[Server]:
     """A real tritonserver with the toy avatars, for the whole session. No test may harm it."""
     with Server(toy_repository) as running:
         yield running
+        end_server(running)
 
 
 @pytest.fixture(scope="session")
@@ -159,7 +162,8 @@ def drawn_server(servers: ServerPool, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture(scope="module")
 def demo_server(servers: ServerPool, demo_repository: Path) -> Server:
     """A server with the demo avatar."""
-    return servers.get(demo_repository)
+    write_profile(demo_repository, "demo", OPENVINO_F32, ProfileSettings())
+    return servers.get(demo_repository, profile=OPENVINO_F32)
 
 
 @pytest.fixture(scope="session")

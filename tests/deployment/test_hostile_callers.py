@@ -27,7 +27,7 @@ LONG_S = float(os.environ.get("LIPSYNC_HOSTILE_SECONDS", "1800"))
 GATEWAY_MB, REPLICA_MB = 512, 3072  # most resident memory
 
 
-@pytest.mark.parametrize("seconds", [10.0, pytest.param(LONG_S, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("seconds", [6.0, pytest.param(LONG_S, marks=pytest.mark.soak)])
 @pytest.mark.timeout(LONG_S + 600)
 def test_an_honest_caller_never_fails(
     gateway: Gateway,

@@ -25,6 +25,15 @@ Runner = Callable[..., Array]
 TOY = 1 / 16
 
 
+@pytest.fixture
+def short_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spend less on what a training does beside its steps: batch norms, and frames that are held out."""
+    from lipsync_preprocessing.training import loop, material  # they import torch
+
+    monkeypatch.setattr(loop, "_NORM_BATCHES", 4)
+    monkeypatch.setattr(material, "_LEAST_HELD_OUT_S", 0.6)
+
+
 @pytest.fixture(scope="session")
 def generator_state() -> dict[str, Array]:
     return random_weights.generator_state(TOY, seed=1)

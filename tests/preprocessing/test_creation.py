@@ -45,6 +45,7 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.server
+@pytest.mark.usefixtures("short_training")
 @pytest.mark.timeout(900)
 def test_a_video_becomes_an_avatar(
     video: Path, face_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

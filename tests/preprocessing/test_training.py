@@ -20,7 +20,7 @@ from lipsync_preprocessing.errors import TrainingError
 from lipsync_preprocessing.networks.checkpoint import load_generator_state
 from lipsync_preprocessing.networks.torch_networks import TorchGenerator
 from lipsync_preprocessing.recording.audio import SAMPLE_RATE
-from lipsync_preprocessing.training import material as training_material
+from lipsync_preprocessing.training import train
 from lipsync_preprocessing.training.evaluation import Tools, evaluate, sync_score
 from lipsync_preprocessing.training.loop import GeneratorTraining, LoopSettings
 from lipsync_preprocessing.training.losses import PerceptualLoss, gradient_l1, weighted_l1
@@ -215,13 +215,7 @@ def test_perceptual_loss_reads_torchvisions_file(tmp_path: Path) -> None:
     assert loss(face, 1 - face).item() > 0.001
 
 
-@pytest.fixture
-def few_held_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hold 15 frames of the dataset out, not 25: most of a short training's time is spent on them."""
-    monkeypatch.setattr(training_material, "_LEAST_HELD_OUT_S", 0.6)
-
-
-@pytest.mark.usefixtures("few_held_out")
+@pytest.mark.usefixtures("short_training")
 def test_an_interrupted_training_goes_on_bit_for_bit(dataset: Path, tmp_path: Path) -> None:
     lines: list[str] = []
     whole, parts = tmp_path / "whole.pth", tmp_path / "parts.pth"
@@ -261,28 +255,33 @@ def test_an_interrupted_training_goes_on_bit_for_bit(dataset: Path, tmp_path: Pa
     assert samples.shape[0] == 3 * 320
 
 
-def test_it_ends_early_without_a_better_sync(dataset: Path, tmp_path: Path) -> None:
-    course = LoopSettings(crops=1, steps=40, crop_batch=1, batch=1, rate=0, audio_rate=0, decay=0.5)
-    options = replace(OPTIONS, loop=course, every=2, patience=1, sync_steps=0, audio_steps=0)
+@pytest.mark.usefixtures("short_training")
+def test_it_ends_early_without_a_better_sync(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = iter([0.1, 0.2, 0.3, 0.3, 0.25, 0.2, 0.2, 0.2])
+    monkeypatch.setattr(train, "sync_score", lambda *_: next(scores))
+    course = LoopSettings(crops=1, steps=20, crop_batch=1, batch=1, decay=0.5)
+    options = replace(OPTIONS, loop=course, every=2, patience=2, sync_steps=0, audio_steps=0)
     lines: list[str] = []
     card = train_generator(dataset, ENCODER, tmp_path / "a.pth", options, say=lines.append)
     assert any("does not improve" in line for line in lines)
     assert card.ended_early
-    assert card.steps < 30
+    assert card.steps == 2 * 5 + 6, "five looks, and then the last 0.3 of the steps"
 
 
 def test_mistakes_of_the_command(dataset: Path, tmp_path: Path) -> None:
-    def train(*arguments: object) -> Any:
+    def command(*arguments: object) -> Any:
         fixed = ["train", str(dataset), "--audio-encoder", str(ENCODER)]
         return CliRunner().invoke(main, [*fixed, *map(str, arguments)])
 
-    assert "ends in .pth" in train("-o", tmp_path / "a.onnx").stderr
-    assert "expected full, mobile or a factor" in train("-o", "a.pth", "--width", "large").stderr
+    assert "ends in .pth" in command("-o", tmp_path / "a.onnx").stderr
+    assert "expected full, mobile or a factor" in command("-o", "a.pth", "--width", "large").stderr
     (tmp_path / "a.pth").touch()
-    assert "exists already" in train("-o", tmp_path / "a.pth").stderr
-    none = train("-o", tmp_path / "b.pth", "--audio", tmp_path / "none.wav")
+    assert "exists already" in command("-o", tmp_path / "a.pth").stderr
+    none = command("-o", tmp_path / "b.pth", "--audio", tmp_path / "none.wav")
     assert "expected the speech" in none.stderr
     assert none.exit_code == 1
     if not torch.cuda.is_available():
-        assert "finds no NVIDIA GPU" in train("-o", tmp_path / "b.pth", "--device", "cuda").stderr
+        assert "finds no NVIDIA GPU" in command("-o", tmp_path / "b.pth", "--device", "cuda").stderr
     assert [p.name for p in tmp_path.iterdir()] == ["a.pth"]

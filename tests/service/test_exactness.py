@@ -202,7 +202,7 @@ def test_the_true_size(tmp_path: Path, toy_avatars: dict[str, ToyAvatar]) -> Non
     shutil.copytree(ROOT / "model_repository", repository, ignore=built)
     dataset = toy_avatars["toy"].dataset
     add_avatar(repository, "full", dataset, generator, encoder)
-    wave = speech(0.6)
+    wave = speech(0.4)
     expected = oracle.Oracle(dataset, generator, encoder).render(wave)
     write_profile(repository, "full", OPENVINO_F32, ProfileSettings())
     for profile, words in ((None, "ONNX Runtime"), (OPENVINO_F32, "OpenVINO")):

@@ -18,6 +18,8 @@ import psutil
 
 from lipsync_embedded import Server
 
+from .servers import end_server
+
 ROOT = Path(__file__).parents[2]
 ADMIN_KEY = "0123456789abcdef0123456789abcdef"
 CLOSED = "model-repository,shared-memory,statistics,trace,logging"
@@ -156,6 +158,12 @@ class Replica:
             self._probe.wait()
             self._probe = None
 
+    def end(self) -> None:
+        """End the server at once, and its probe."""
+        if self.server is not None:
+            end_server(self.server)
+        self.stop()
+
     def kill_model(self, model: str) -> None:
         """End the process of a Python model."""
         (stub,) = [p for p in self.processes() if f"{model}_0_0" in p.cmdline()]
@@ -175,5 +183,5 @@ def two_replicas(repository: Path, scratch: Path, traces_url: str) -> Iterator[l
         replicas = []
         for host in hosts:
             replicas.append(Replica(repository, host, ports, scratch, traces_url))
-            stack.callback(replicas[-1].stop)
+            stack.callback(replicas[-1].end)
         yield replicas

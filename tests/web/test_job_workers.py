@@ -66,7 +66,7 @@ def test_killed_workers(
     request: pytest.FixtureRequest,
 ) -> None:
     redis = request.getfixturevalue("redis_server") if storage == "Redis" else None
-    disturbed(server, receiver, tmp_path, redis, lengths_s=[2.0, 3.0, 4.0, 5.0], kills=2)
+    disturbed(server, receiver, tmp_path, redis, lengths_s=[2.0, 3.0, 4.0], kills=2)
 
 
 @pytest.mark.soak
