@@ -19,7 +19,7 @@ from ._problems import Problem
 from ._ranges import ranged
 from ._service import Service, service_of
 from ._uploads import check
-from .jobs.job import CHECK_S, Job, now
+from .jobs.job import Job, now
 from .jobs.options import MEDIA_TYPES
 from .jobs.store import TooManyJobs, update
 
@@ -52,7 +52,7 @@ async def _add(request: Request) -> Response:
         job = Job(
             id=secrets.token_urlsafe(16), caller=request.state.caller, avatar=asked.avatar,
             options=options, fingerprint=asked.fingerprint, created=created,
-            wake=created + CHECK_S, key=asked.key, webhook=asked.webhook,
+            wake=created + settings.jobs.check_s, key=asked.key, webhook=asked.webhook,
         )  # fmt: skip
         # The upload is in its place before the record, so that no worker finds a job without it.
         await to_thread.run_sync(service.files.put_audio, job.id, asked.audio)

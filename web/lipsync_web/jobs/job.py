@@ -13,7 +13,7 @@ from .options import JobOptions
 
 Status = Literal["waiting", "running", "done", "failed", "deleted"]
 OPEN: tuple[Status, ...] = ("waiting", "running")
-CHECK_S = 60.0  # a message of the queue is looked for again after this time
+WEBHOOK_CHECK_S = 20.0  # after so long a webhook's call is queued again; a call takes 15 s
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,11 @@ class JobSettings:
         assert self.folder is not None
         return self.folder
 
+    @property
+    def check_s(self) -> float:
+        """Seconds after which a job that waits is looked for in the queue, and queued again if it is lost."""
+        return 2 * self.lease_s
+
 
 @dataclass(frozen=True)
 class WorkerSettings:

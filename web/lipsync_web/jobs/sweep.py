@@ -8,7 +8,7 @@ import time
 from dataclasses import replace
 
 from .files import FilesUnreachable, JobFiles
-from .job import CHECK_S, Job, now
+from .job import WEBHOOK_CHECK_S, Job, now
 from .queue import JobQueue
 from .settings import JobSettings
 from .store import JobStore, StoreUnreachable, update
@@ -89,7 +89,7 @@ class Sweep:
 
     def _requeue(self, job: Job, queued: bool) -> None:
         """Queue a job whose delay is over, or whose message was lost with the worker that took it."""
-        if self._store.swap(job, replace(job, wake=now() + CHECK_S)) and not queued:
+        if self._store.swap(job, replace(job, wake=now() + self._settings.check_s)) and not queued:
             self._queue.add(job.id)
 
     def _take_over(self, job: Job) -> None:
@@ -110,7 +110,7 @@ class Sweep:
                     webhook_due=ended if job.webhook else None,
                     webhook_status="pending" if job.webhook else None,
                 )
-            return replace(job, status="waiting", worker=None, wake=ended + CHECK_S)
+            return replace(job, status="waiting", worker=None, wake=ended + self._settings.check_s)
 
         new = update(self._store, job.id, change)
         if new is None:
@@ -125,5 +125,5 @@ class Sweep:
     def _call_again(self, job: Job) -> None:
         if job.webhook_status != "pending":
             return
-        if self._store.swap(job, replace(job, webhook_due=now() + CHECK_S)):
+        if self._store.swap(job, replace(job, webhook_due=now() + WEBHOOK_CHECK_S)):
             self._queue.add_webhook(job.id)

@@ -23,7 +23,7 @@ from lipsync_client import (
 
 from .attempt import Attempt, JobLost, Stopped
 from .files import FilesUnreachable, JobFiles
-from .job import CHECK_S, Job, now
+from .job import WEBHOOK_CHECK_S, Job, now
 from .open_store import open_store
 from .queue import JobQueue
 from .settings import WorkerSettings
@@ -132,7 +132,7 @@ class Worker:
                 ended=ended,
                 expires=ended + self._settings.jobs.retention_s,
                 worker=None,
-                webhook_due=webhook_due and webhook_due + CHECK_S,
+                webhook_due=webhook_due and webhook_due + WEBHOOK_CHECK_S,
                 webhook_status="pending" if job.webhook is not None else None,
                 **values,  # type: ignore[arg-type]
             )
@@ -182,7 +182,7 @@ def _webhook_claimed(job: Job) -> Job | None:
         return None
     if job.webhook_due is None:
         return None
-    return replace(job, webhook_tries=job.webhook_tries + 1, webhook_due=now() + CHECK_S)
+    return replace(job, webhook_tries=job.webhook_tries + 1, webhook_due=now() + WEBHOOK_CHECK_S)
 
 
 def run(settings: WorkerSettings, *, until_eof: bool = False) -> None:
