@@ -7,9 +7,13 @@ import random
 
 _LEAST = 0.02
 _CROWDED, _FREE = 0.65, 0.25  # of the time that there was for a response
+_LONGEST_S = (
+    0.6  # time for a response that is counted on: the same for sessions that can wait longer
+)
+_ONCE_S = 2.0  # a server that is crowded again after this time was held up twice
 _CROWDED_BACK_OFF, _BACK_OFF, _GIVEN_UP = 0.9, 0.7, 0.5
-# Per second: of all frames, and of the share while the server is free.
-_RISE, _GROWTH = 0.02, 0.1
+# Per second: of all frames, of the share, and of the share while the server is free.
+_RISE, _GROWTH, _FREE_GROWTH = 0.01, 0.07, 0.15
 # The share rises at most by this factor between two responses, or to this value if that is more.
 _STEP, _FIRST_STEP = 1.5, 0.1
 _BLOCKED = 2.0  # times that a response has taken when it is given up
@@ -22,10 +26,11 @@ _PATIENCE_GROWTH = 1.3  # factor for each refusal in a row
 class ServerShare:
     """The share of its frames that a session requests.
 
-    It rises by a constant amount per second, and falls by a factor when a response comes late or the server
-    refuses a request. With that rule many sessions share a server evenly and without knowing of each other
-    (additive increase, multiplicative decrease: Chiu and Jain, 1989). Chance decides which requests are
-    refused; without it a session whose requests always come at a bad moment would get nothing.
+    It rises by a constant amount per second and by a part of itself, and falls by a factor when a response
+    comes late or the server refuses a request. By the constant amount many sessions share a server evenly and
+    without knowing of each other (additive increase, multiplicative decrease: Chiu and Jain, 1989); by the
+    part of itself few sessions soon have all of it. Chance decides which requests are refused; without it a
+    session whose requests always come at a bad moment would get nothing.
 
     Attributes:
         share: 1 unless the server is overloaded.
@@ -39,7 +44,7 @@ class ServerShare:
         self._worth = _FEWEST  # frames that the next request asks for at least
         self._patience_s = _PATIENCE_S
         self._most = 1.0  # until the next response
-        self._fell_at = self._at = self._blocked_until = -math.inf
+        self._fell_at = self._at = self._blocked_until = self._crowded_at = -math.inf
         self._free = False
         self._waiting_since: float | None = None
 
@@ -55,7 +60,7 @@ class ServerShare:
     def granted(self, now: float, count: int) -> int:
         """Return how many of the next `count` frames to request."""
         if self.share < 1.0 and now >= self._blocked_until:
-            rise = _RISE + (_GROWTH * self.share if self._free else 0.0)
+            rise = _RISE + (_FREE_GROWTH if self._free else _GROWTH) * self.share
             self.share = min(1.0, self._most, self.share + rise * (now - self._at))
         self._at = now
         self._credit = min(self._credit + count * self.share, 2.0 * count)
@@ -76,10 +81,10 @@ class ServerShare:
         """Note a response, and how much time there was for it."""
         self.heard()
         self._patience_s = _PATIENCE_S
-        took_s = now - sent_at
-        self._free = took_s < _FREE * had_s
-        if took_s > _CROWDED * had_s:
-            late = took_s > had_s
+        took_s, usual_s = now - sent_at, min(had_s, _LONGEST_S)
+        self._free = took_s < _FREE * usual_s
+        late = took_s > had_s
+        if late or (took_s > _CROWDED * usual_s and self._crowded_again(now, sent_at)):
             factor = _BACK_OFF * had_s / took_s if late else _CROWDED_BACK_OFF
             self.most_in_flight = 1
             self._fall(now, sent_at, factor)
@@ -89,6 +94,14 @@ class ServerShare:
         self._limit_rise()
         if self._free:
             self.most_in_flight = _MOST_IN_FLIGHT
+
+    def _crowded_again(self, now: float, sent_at: float) -> bool:
+        """Return whether the server is overloaded, and not held up for once while all frames were wanted."""
+        if self.share < 1.0:
+            return True
+        if now - self._crowded_at > _ONCE_S:
+            self._crowded_at = now
+        return sent_at > self._crowded_at
 
     def given_up(self, now: float, sent_at: float) -> None:
         """Note that a response is not there in time: for a while another one would be later still."""
