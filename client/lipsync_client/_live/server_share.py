@@ -7,9 +7,7 @@ import random
 
 _LEAST = 0.02
 _CROWDED, _FREE = 0.65, 0.25  # of the time that there was for a response
-_LONGEST_S = (
-    0.6  # time for a response that is counted on: the same for sessions that can wait longer
-)
+_LONGEST_S = 0.6  # for a response, in the eyes of all sessions: some of them could wait longer
 _ONCE_S = 2.0  # a server that is crowded again after this time was held up twice
 _CROWDED_BACK_OFF, _BACK_OFF, _GIVEN_UP = 0.9, 0.7, 0.5
 # Per second: of all frames, of the share, and of the share while the server is free.
