@@ -144,6 +144,8 @@ def container(
     }
     running = Container(folder, image, service, secrets, address)
     process = running.start([*image.entrypoint, "--allow-metrics=false"])
+    # A container sees no processes but its own; here other tests have dead ones.
+    running.environment["TRITON_PID"] = str(process.pid)
     try:
         wait_until(
             "every model is ready",

@@ -146,18 +146,22 @@ def test_the_mouth_is_in_step_with_the_sound_at_the_peer(drawn_server: Server) -
             async with httpx.AsyncClient(base_url=url, timeout=60) as http:
                 await peer.talk_to_bot(http, Microphone(np.zeros(0, np.int16), 48_000))
             await peer.until(lambda p: len(p.frames) > 50)
-            found = [await said(peer)]
-            while found[-1].correlation < 0.6 and len(found) < 8:  # a busy machine repeats frames
-                found.append(await said(peer))
-            return max(found, key=lambda sync: sync.correlation)
+            for _ in range(8):  # a busy machine repeats frames, and video may come later than audio
+                sync = await said(peer)
+                if in_step(sync):
+                    break
+            return sync
         finally:
             await peer.close()
 
     with bot(drawn_server, "--avatar", NAME) as url:
         sync = asyncio.run(run(url))
-    print(sync)
-    assert sync.correlation >= 0.6
-    assert abs(sync.shift_ms) < 200, "by arrival, on a machine that may be busy"
+    assert in_step(sync), sync
+
+
+def in_step(sync: Sync) -> bool:
+    """Return whether mouth and sound fit, as far as the times of their arrival tell."""
+    return sync.correlation >= 0.6 and abs(sync.shift_ms) < 200
 
 
 def loud_blocks(samples: NDArray[np.int16], rate: int) -> int:

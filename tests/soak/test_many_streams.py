@@ -63,7 +63,7 @@ async def rendered(url: str, clip: Path) -> list[bytes]:
 
 @pytest.mark.parametrize(
     ("streams", "seconds"),
-    [(8, 2.0), pytest.param(32, 5.0, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])],
+    [(8, 5.0), pytest.param(32, 5.0, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])],
 )
 def test_many_streams(
     server: Server,
