@@ -50,7 +50,7 @@ class JobSettings:
     @property
     def check_s(self) -> float:
         """Seconds after which a job that waits is looked for in the queue, and queued again if it is lost."""
-        return 2 * self.lease_s
+        return min(60.0, 2 * self.lease_s)
 
 
 @dataclass(frozen=True)
