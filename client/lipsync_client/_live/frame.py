@@ -15,7 +15,7 @@ EventKind = Literal[
 ]
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class LiveFrame:
     """One 25th of a second of video and audio.
 

@@ -39,10 +39,11 @@ class IdleFrames:
         self._avatar, self._options, self._fetch = avatar, options, fetch
         self._budget = budget
         self.period = 2 * (avatar.frames - 1) or 1
-        # What begins at each place: a frame, or a chunk of access units.
         self._single = options.requested_output != "H264"
-        self._frames: list[Any] = [None] * self.period
-        self._chunks: dict[tuple[int, int], Sequence[Any]] = {}
+        self._frames: list[Any] = [None] * self.period  # by the place in the loop
+        self._chunks: dict[
+            tuple[int, int], Sequence[Any]
+        ] = {}  # by the place and the number of frames
         self._requested: dict[tuple[int, int], asyncio.Task[list[Any]]] = {}
 
     def get(self, loop_index: int, count: int) -> Sequence[Any] | None:
