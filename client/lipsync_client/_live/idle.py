@@ -40,10 +40,9 @@ class IdleFrames:
         self._budget = budget
         self.period = 2 * (avatar.frames - 1) or 1
         self._single = options.requested_output != "H264"
-        self._frames: list[Any] = [None] * self.period  # by the place in the loop
-        self._chunks: dict[
-            tuple[int, int], Sequence[Any]
-        ] = {}  # by the place and the number of frames
+        # By the place in the loop; chunks also by the number of their frames.
+        self._frames: list[Any] = [None] * self.period
+        self._chunks: dict[tuple[int, int], Sequence[Any]] = {}
         self._requested: dict[tuple[int, int], asyncio.Task[list[Any]]] = {}
 
     def get(self, loop_index: int, count: int) -> Sequence[Any] | None:
