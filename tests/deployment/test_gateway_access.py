@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import functools
 import json
 import threading
 from pathlib import Path
@@ -53,7 +54,7 @@ def test_with_mutual_tls_a_valid_certificate_is_required(
             code = caller.grpc_status("ServerLive")
             assert code == (grpc.StatusCode.OK if accepted else grpc.StatusCode.UNAVAILABLE), name
             if accepted:
-                assert is_traced(caller, collector)
+                wait_until("a trace has come", functools.partial(is_traced, caller, collector))
                 assert caller.https("GET", "/v2/health/live")[0] == 200
             else:
                 with pytest.raises(OSError):  # noqa: PT011  a TLS alert or a reset

@@ -9,10 +9,10 @@ import soundfile
 
 from lipsync_client import LipSyncClient
 from support.callers import Caller
-from support.collector import Collector
+from support.collector import Collector, Span
 from support.gateway import Gateway
 from support.replicas import Replica, wait_until
-from support.traces import is_traced, trace_header
+from support.traces import is_traced, spans_of, trace_header
 from support.triton_calls import speech
 
 
@@ -40,8 +40,12 @@ def test_the_client_hands_a_trace_on(
     server = replicas[0].server
     assert server is not None
     soundfile.write(gateway_folder / "traced.wav", speech(0.5), 16_000)
-    trace, header = trace_header()
     url = server.grpc_url if protocol == "grpc" else server.http_url
-    with LipSyncClient(url, headers=lambda: header) as client:
-        assert list(client.render(gateway_folder / "traced.wav", "toy"))
-    wait_until("the trace is there", lambda: collector.trace(trace))
+
+    def traced() -> list[Span]:
+        trace, header = trace_header()
+        with LipSyncClient(url, headers=lambda: header) as client:
+            assert list(client.render(gateway_folder / "traced.wav", "toy"))
+        return spans_of(collector, trace)
+
+    wait_until("the spans of a request have come", traced)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from typing import Any
 
@@ -14,7 +13,7 @@ from support.collector import Collector, Span
 from support.containers import CONTAINER_HOST
 from support.raw_requests import request_frames
 from support.replicas import status, wait_until
-from support.traces import trace_header
+from support.traces import spans_of, trace_header
 from support.triton_calls import PROTOCOLS, speech
 
 STEPS = ["toy", "mel", "audio_encoder", "audio_window", "toy_generator", "toy_compositor"]
@@ -24,17 +23,17 @@ STEPS = ["toy", "mel", "audio_encoder", "audio_window", "toy_generator", "toy_co
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_callers_trace_continues_through_every_step(collector: Collector, protocol: str) -> None:
     spans: list[Span] = []
-    for _ in range(6):  # Triton's exporter does not send a batch again that was lost on the way
-        trace, parent = secrets.token_hex(16), secrets.token_hex(8)
-        headers = {"traceparent": f"00-{trace}-{parent}-01"}
-        assert len(request_frames(protocol, headers, f"traced-{protocol}")) == 4
-        deadline = time.monotonic() + 15
-        while not set(STEPS) <= {span.name for span in spans} and time.monotonic() < deadline:
-            time.sleep(0.05)
-            spans = collector.trace(trace)
-        if set(STEPS) <= {span.name for span in spans}:
-            break
-    assert set(STEPS) <= {span.name for span in spans}
+    parent = ""
+
+    def traced() -> list[Span]:
+        nonlocal parent
+        trace, header = trace_header()
+        parent = header["traceparent"].split("-")[2]
+        assert len(request_frames(protocol, header, f"traced-{protocol}")) == 4
+        spans[:] = spans_of(collector, trace, set(STEPS))
+        return spans
+
+    wait_until("the spans of a request have come", traced)
     (top,) = [span for span in spans if span.parent == parent]
     by_id = {span.id: span for span in spans}
     for span in spans:
@@ -56,6 +55,12 @@ def test_a_callers_trace_continues_through_every_step(collector: Collector, prot
 @pytest.mark.usefixtures("container")
 def test_a_traced_stream_is_answered(collector: Collector) -> None:
     """Its inner requests must not carry its trace: tritonserver 2.51 would die."""
+    wait_until("a stream's trace has come", lambda: _stream_is_traced(collector))
+    assert status(f"http://{CONTAINER_HOST}:8000/v2/health/ready") == 200
+
+
+def _stream_is_traced(collector: Collector) -> bool:
+    """Stream with a trace; return whether its spans came."""
     trace, header = trace_header()
     client = tritonclient.grpc.InferenceServerClient(f"{CONTAINER_HOST}:8001")
     responses: list[Any] = []
@@ -72,5 +77,4 @@ def test_a_traced_stream_is_answered(collector: Collector) -> None:
     client.stop_stream()
     client.close()
     assert [int(response.as_numpy("FRAME_START")[0]) for response in responses[:2]] == [0, 8]
-    wait_until("the trace has it", lambda: "stream" in {s.name for s in collector.trace(trace)})
-    assert status(f"http://{CONTAINER_HOST}:8000/v2/health/ready") == 200
+    return bool(spans_of(collector, trace, {"stream"}))
