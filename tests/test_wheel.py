@@ -30,7 +30,13 @@ SOURCES = (
     "model_repository",
     "examples/demo/weights",
 )
-PYTHONS = [found for minor in (10, 11, 12) if (found := shutil.which(f"python3.{minor}"))]
+# A version manager's command may be there without its interpreter.
+PYTHONS = [
+    found
+    for minor in (10, 11, 12)
+    if (found := shutil.which(f"python3.{minor}"))
+    and not subprocess.run([found, "--version"], capture_output=True).returncode
+]
 # The first block of the README: at most three lines to a first video.
 INSTALL, RENDER = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.S)[
     0

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
+from lipsync_backgrounds import Backgrounds, write_backgrounds
 from lipsync_pack import StoredFrames
+from lipsync_shared import shared_memory
 from numpy.typing import NDArray
 
 Image = NDArray[np.uint8]
@@ -17,6 +20,7 @@ BORDER = 4  # pixels of the crop around the generator's 320x320 that stay origin
 FACE = CROP - 2 * BORDER
 LEVEL_STEP_S = 0.0125  # between the levels that `mel` gives for a frame, which reach 0.35 s
 EASE_S = 0.12  # from the patch to the avatar's own frame: three frames
+_LAYOUT = 1  # of the backgrounds in memory; a new one gets a new number
 # The generator sees this rim of the original; its patch should look the same there.
 _RIM = np.ones((FACE, FACE), bool)
 _RIM[5:310, 5:315] = False
@@ -70,20 +74,6 @@ class Paste(NamedTuple):
         return np.asarray(x * x * (3.0 - 2.0 * x))
 
 
-class Background(NamedTuple):
-    """A frame ready for H.264.
-
-    Attributes:
-        i420: uint8 (H * 3 / 2, W), BT.601, limited range; H and W rounded down to even.
-        region: uint8 (h, w, 3) BGR, the part of the frame at `box`.
-        box: x1, y1, x2, y2, even: the face rectangle grown to whole chroma samples.
-    """
-
-    i420: Image
-    region: Image
-    box: tuple[int, int, int, int]
-
-
 class AvatarFrames:
     """An avatar's frames, of which as many stay decoded as the cache holds.
 
@@ -100,11 +90,11 @@ class AvatarFrames:
             self.rects: list[tuple[int, int, int, int]] = [tuple(r) for r in pack["rects"].tolist()]
             self._masks: Image | None = pack.get("masks")
             self._mask_offsets = pack["mask_offsets"].tolist() if "masks" in pack else []
-        self._left = cache_bytes
+        self._path, self._left = path, cache_bytes
         self._paste = paste = paste or Paste()
         self._soft_edge = _soft_edge(paste.feather_px)
         self._bgr: dict[int, Image] = {}
-        self._i420: dict[int, Background] = {}
+        self._backgrounds: Backgrounds | None = None
 
     @property
     def bgr_shape(self) -> tuple[int, int, int]:
@@ -117,11 +107,24 @@ class AvatarFrames:
         return (self.height & ~1) * 3 // 2, self.width & ~1
 
     def preload(self) -> None:
-        """Decode backgrounds for H.264, the usual output, until the cache is full."""
-        for k in range(len(self)):
-            if self._left < self.width * self.height * 3:
-                return
-            self.background(k)
+        """Decode frames for H.264, the usual output, until the cache is full.
+
+        The processes that a tritonserver started share them.
+        """
+        if self._left <= 0:
+            return
+        file = Path(self._path).stat()
+        source = [_LAYOUT, file.st_dev, file.st_ino, file.st_size, file.st_mtime_ns, self._left]
+        height, width = self.i420_shape
+        memory = shared_memory(
+            "lipsync-frames-" + "-".join(map(str, source)),
+            lambda file: write_backgrounds(
+                file, map(self._background, range(len(self))), self._left, height * width
+            ),
+        )
+        self._backgrounds = Backgrounds(memory)
+        self._left -= memory.nbytes
+        self._stored.release()
 
     def __len__(self) -> int:
         return len(self.rects)
@@ -143,20 +146,28 @@ class AvatarFrames:
                 self._bgr[k] = frame
         return frame
 
-    def background(self, k: int) -> Background:
-        """Return frame k for H.264; do not write to it."""
-        background = self._i420.get(k)
-        if background is None:
-            frame = self._bgr[k] if k in self._bgr else self._stored[k]
-            width, height = self.width & ~1, self.height & ~1
-            x1, y1, x2, y2 = self.rects[k]
-            box = (x1 & ~1, y1 & ~1, min(x2 + (x2 & 1), width), min(y2 + (y2 & 1), height))
-            i420 = cv2.cvtColor(frame[:height, :width], cv2.COLOR_BGR2YUV_I420)
-            region = frame[box[1] : box[3], box[0] : box[2]].copy()
-            background = Background(i420, region, box)
-            if self._keep(i420.nbytes + region.nbytes):
-                self._i420[k] = background
-        return background
+    def _box(self, k: int) -> tuple[int, int, int, int]:
+        """Return x1, y1, x2, y2, even: the face rectangle grown to whole chroma samples."""
+        width, height = self.width & ~1, self.height & ~1
+        x1, y1, x2, y2 = self.rects[k]
+        return x1 & ~1, y1 & ~1, min(x2 + (x2 & 1), width), min(y2 + (y2 & 1), height)
+
+    def _background(self, k: int) -> tuple[Image, Image]:
+        """Return frame k as I420, BT.601, limited range, and the BGR pixels of its box."""
+        frame = self._bgr[k] if k in self._bgr else self._stored[k]
+        left, top, right, bottom = self._box(k)
+        whole = frame[: self.height & ~1, : self.width & ~1]
+        return cv2.cvtColor(whole, cv2.COLOR_BGR2YUV_I420), frame[top:bottom, left:right]
+
+    def _copy_background(self, k: int, out: Image) -> Image:
+        """Write frame k into `out`, and return a copy of the BGR pixels of its box."""
+        if self._backgrounds is not None and k < len(self._backgrounds):
+            left, top, right, bottom = self._box(k)
+            self._backgrounds.copy_frame(k, out)
+            return self._backgrounds.region(k, bottom - top, right - left).copy()
+        whole, region = self._background(k)
+        np.copyto(out, whole)
+        return region.copy()
 
     def patched(self, k: int, crop: Image, patch: Image, own: float = 0.0) -> Image:
         """Return the face rectangle with the generator's patch in it.
@@ -203,17 +214,16 @@ class AvatarFrames:
         out[y1:y2, x1:x2] = self.patched(k, frame[y1:y2, x1:x2], patch, own)
 
     def compose_i420(self, k: int, patch: Image, out: Image, own: float = 0.0) -> None:
-        """Write frame k with the patch into `out`, like Background.i420; only the face is converted."""
-        i420, region, (left, top, right, bottom) = self.background(k)
+        """Write frame k with the patch into `out`, uint8 (H * 3 / 2, W) I420; only the face is converted."""
+        region = self._copy_background(k, out)
+        left, top, right, bottom = self._box(k)
         x1, y1, x2, y2 = self.rects[k]
-        height, width = i420.shape[0] * 2 // 3, i420.shape[1]
+        height, width = self.height & ~1, self.width & ~1
         inner = np.s_[y1 - top : min(y2, bottom) - top, x1 - left : min(x2, right) - left]
-        region = region.copy()
         # An odd frame loses its last row or column to 4:2:0; the rectangle may lie over it.
         crop = region[inner] if (y2 <= height and x2 <= width) else self.bgr(k)[y1:y2, x1:x2]
         face = self.patched(k, crop, patch, own)
         region[inner] = face[: min(y2, bottom) - y1, : min(x2, right) - x1]
-        np.copyto(out, i420)
         small = cv2.cvtColor(region, cv2.COLOR_BGR2YUV_I420).reshape(-1)
         for plane, (part, scale) in zip(
             _planes(out.reshape(-1), width, height),

@@ -13,6 +13,7 @@ frames.npz (numpy, no pickles), written by `lipsync-avatar`:
 
 from __future__ import annotations
 
+import mmap
 import os
 import struct
 import zipfile
@@ -31,7 +32,7 @@ class StoredFrames:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         # Mapped, not read: the pages are the kernel's to share between instances, and to let go.
-        self._data = _mapped(path, "images")
+        self._map, self._data = _mapped(path, "images")
         self._codec: str | None = None
         with np.load(path, allow_pickle=False) as pack:
             self._offsets: list[int] = pack["offsets"].tolist()
@@ -58,6 +59,11 @@ class StoredFrames:
                 " import the avatar again"
             )
         return frame
+
+    def release(self) -> None:
+        """Give back the memory of what was read; it is read again when it is needed."""
+        self._first, self._group = 0, []
+        self._map.madvise(mmap.MADV_DONTNEED)
 
     def _stored(self, k: int) -> Image:
         return self._data[self._offsets[k] : self._offsets[k + 1]]
@@ -86,8 +92,8 @@ class StoredFrames:
             )
 
 
-def _mapped(path: str | os.PathLike[str], name: str) -> Image:
-    """Return an array of an .npz whose members are not compressed, as a read-only map of the file."""
+def _mapped(path: str | os.PathLike[str], name: str) -> tuple[mmap.mmap, Image]:
+    """Return a read-only map of an .npz, and in it an array that is not compressed."""
     with zipfile.ZipFile(path) as archive, open(path, "rb") as file:  # noqa: PTH123
         member = archive.getinfo(f"{name}.npy")
         if member.compress_type != zipfile.ZIP_STORED:
@@ -97,4 +103,5 @@ def _mapped(path: str | os.PathLike[str], name: str) -> Image:
         file.seek(name_length + extra_length, os.SEEK_CUR)
         np.lib.format.read_magic(file)  # type: ignore[no-untyped-call]
         shape, _, dtype = np.lib.format.read_array_header_1_0(file)  # type: ignore[no-untyped-call]
-        return np.memmap(path, dtype, "r", file.tell(), shape)
+        whole = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+        return whole, np.ndarray(shape, dtype, whole, file.tell())

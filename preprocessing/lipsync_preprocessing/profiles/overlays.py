@@ -85,22 +85,23 @@ def _compositor(config: ModelConfig, settings: ProfileSettings) -> list[Change]:
     count = settings.compositors
     if sum(group.count for group in config.instance_group) == count:
         return []
-    why = f"{count} processes paste and encode, each with a frame cache of its own"
+    why = f"{count} processes paste and encode; they share the decoded frames"
     return [_instances(ModelInstanceGroup.KIND_CPU, count, why)]
 
 
 def _cpu(profile: str, role: str, settings: ProfileSettings) -> list[Change]:
-    count = settings.generators if role == GENERATOR_ROLE else 1
+    generator = role == GENERATOR_ROLE
+    count = settings.generators if generator else 1
     changes = [_instances(ModelInstanceGroup.KIND_CPU, count, "the CPU, also where there is a GPU")]
-    if profile == ONNXRUNTIME:
-        threads = settings.threads if role == GENERATOR_ROLE else 1
-        why = f"{threads} of ONNX Runtime's threads for a frame"
+    if profile == ONNXRUNTIME or not generator:
+        # The encoder takes a hundredth of the time, and ONNX Runtime needs half of OpenVINO's memory for it.
+        threads = settings.threads if generator else 1
+        why = f"{threads} of ONNX Runtime's threads for {'a frame' if generator else 'a window'}"
         return [*changes, _parameter("intra_op_thread_count", threads, why)]
-    # The encoder takes a hundredth of the time: rounding it would change every frame for nothing.
-    precision = "bf16" if (profile, role) == (OPENVINO_BF16, GENERATOR_ROLE) else "f32"
+    precision = "bf16" if profile == OPENVINO_BF16 else "f32"
     parameters = {"precision": precision}
     why = f"OpenVINO in {precision}, where the embedded server finds it installed"
-    if role == GENERATOR_ROLE and settings.visual_cache_mb:
+    if settings.visual_cache_mb:
         parameters["visual_cache_mb"] = str(settings.visual_cache_mb)
         why += f"; {settings.visual_cache_mb} MiB keep what depends on the avatar's frame alone"
     return [*changes, _accelerator("cpu", "openvino", parameters, why)]

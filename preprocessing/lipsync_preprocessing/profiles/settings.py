@@ -20,7 +20,7 @@ class ProfileSettings:
     Attributes:
         threads: of ONNX Runtime for one frame; with 1, as many frames as there are cores run at once.
         generators: instances of the generator, on each GPU or on the CPU.
-        compositors: instances of the compositor, each a process with a frame cache of its own.
+        compositors: instances of the compositor, each a process; they share the decoded frames.
         visual_cache_mb: memory of OpenVINO's cache of the network's visual half; 0 for none.
         gpu_memory_mb: limit of CUDA's arena for the generator.
         engine_cache: folder for TensorRT's engines and timings.
