@@ -30,9 +30,9 @@ web: $(READY)
 test: $(READY)
 	scripts/test "$(BIN)"
 
-## make test-fast  the tests that need no server
+## make test-fast  the tests that need neither a server nor a training
 test-fast: $(READY)
-	$(BIN)/python -m pytest -m "not soak and not server" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not soak and not server and not slow" -n 2 --dist loadfile
 
 ## make test-export  the tests of checkpoints and trainings, which need torch
 test-export: $(READY)

@@ -119,6 +119,7 @@ def test_a_short_table_ends_the_output(ran: tuple[Figures, str]) -> None:
     assert len(summary(full)) < 40
 
 
+@pytest.mark.slow
 def test_without_a_gpu_each_section_names_what_is_missing(tmp_path: Path) -> None:
     if CUDA in onnxruntime.get_available_providers():
         pytest.skip(HARDWARE + "there is a GPU build of ONNX Runtime here")

@@ -104,6 +104,7 @@ async def share(server: SimulatedServer, sessions: int, seconds: float) -> list[
     return await asyncio.gather(*(one(number) for number in range(sessions)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sessions", [1, 3, 8, 20])
 def test_an_overloaded_server_is_shared_evenly(sessions: int) -> None:
     """From ten seconds on: 20 sessions take five to open. Chance evens out in a minute."""

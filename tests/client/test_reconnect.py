@@ -16,6 +16,7 @@ ATTEMPTS = 16
 DEADLINE_S = 200.0
 
 
+@pytest.mark.slow
 def test_the_attempts_to_reconnect_do_not_become_rare() -> None:
     attempts = threading.Semaphore(0)
     with socket.create_server(("127.0.0.1", 0)) as listener:

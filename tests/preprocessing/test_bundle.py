@@ -62,6 +62,7 @@ def test_it_holds_the_shared_models_and_the_demo_avatar(demo_repository: Path) -
     assert said == []
 
 
+@pytest.mark.slow
 def test_the_demo_avatars_pack_is_its_drawing() -> None:
     """Of the pack that is committed; the encoding as JPEG costs less than a grey level."""
     frames = list(read_pack(contents.DEMO_PACK))

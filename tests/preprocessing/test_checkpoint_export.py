@@ -18,6 +18,7 @@ def tensors(state: dict[str, Any]) -> dict[str, Any]:
     return {k: torch.from_numpy(np.array(v)) for k, v in state.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1.0, 0.5, 1 / 16])
 def test_generator_equals_torch(width: float, tmp_path: Path, run: Any, rng: Any) -> None:
     state = random_weights.generator_state(width, seed=5)

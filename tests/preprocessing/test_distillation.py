@@ -37,6 +37,7 @@ from support import talking
 from support.teaching import NAME, OPTIONS, SMALLEST, Taught
 from support.toy_datasets import COUNT
 
+pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module", autouse=True)
 def short_trainings() -> Iterator[None]:

@@ -26,6 +26,7 @@ def macs(width: float) -> int:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.needs_true_size
 def test_true_size_has_the_exports_bytes_parameters_and_work() -> None:
     state = random_weights.generator_state(1.0, seed=0)

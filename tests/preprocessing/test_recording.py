@@ -32,6 +32,7 @@ def dataset(*arguments: object) -> Result:
     return CliRunner().invoke(main, ["dataset", *map(str, arguments)])
 
 
+@pytest.mark.slow
 def test_a_dataset_of_a_real_face(face_models: Path, tmp_path: Path) -> None:
     moving = list(pan(75, 25))
     video = write_recording(tmp_path / "anna.mp4", [frame for frame, _ in moving])
@@ -66,6 +67,7 @@ def test_a_dataset_of_a_real_face(face_models: Path, tmp_path: Path) -> None:
     assert "exists already" in again.stderr
 
 
+@pytest.mark.slow
 def test_hard_recordings_are_warned_of_with_the_second(face_models: Path, tmp_path: Path) -> None:
     frames = [frame for frame, _ in pan(110, 25)]
     for k in range(25, 50):
@@ -83,6 +85,7 @@ def test_hard_recordings_are_warned_of_with_the_second(face_models: Path, tmp_pa
     assert "no silence to rest in" in made.stderr
 
 
+@pytest.mark.slow
 def test_a_lost_face_is_an_error_with_the_second(face_models: Path, tmp_path: Path) -> None:
     frames = [frame for frame, _ in pan(100, 25, (320, 240))]
     frames[40:70] = [np.full_like(frames[0], 90)] * 30

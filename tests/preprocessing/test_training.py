@@ -115,6 +115,7 @@ def test_audio_windows_are_the_services(material: Material) -> None:
     assert torch.allclose(two[0], two[1], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_loss_falls(material: Material) -> None:
     settings = LoopSettings(crops=24, steps=1, crop_batch=2, batch=1, rate=1e-2, decay=0.1)
     torch.manual_seed(0)
@@ -133,6 +134,7 @@ def test_the_loss_falls(material: Material) -> None:
     assert np.mean(losses[-4:]) < 0.8 * np.mean(losses[:4])
 
 
+@pytest.mark.slow
 def test_the_sync_network_tells_moments_apart(material: Material) -> None:
     torch.manual_seed(3)
     network = SyncNetwork(material.measured.mouth)
@@ -215,6 +217,7 @@ def test_perceptual_loss_reads_torchvisions_file(tmp_path: Path) -> None:
     assert loss(face, 1 - face).item() > 0.001
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("short_training")
 def test_an_interrupted_training_goes_on_bit_for_bit(dataset: Path, tmp_path: Path) -> None:
     lines: list[str] = []
@@ -255,6 +258,7 @@ def test_an_interrupted_training_goes_on_bit_for_bit(dataset: Path, tmp_path: Pa
     assert samples.shape[0] == 3 * 320
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("short_training")
 def test_it_ends_early_without_a_better_sync(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
