@@ -22,6 +22,8 @@ from support.mouth_opening import opening
 
 HELD_OUT = Path(__file__).with_name("held_out")
 CLIPS = ("woman", "man")
+SAMPLES = 640  # of a frame
+PAUSE = 25  # frames
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +82,47 @@ def test_silence_keeps_the_mouth_closed(demo: LipSyncClient, tmp_path: Path, lev
     open_ = np.array([opening(face(frame, i)) for i, frame in enumerate(frames)])
     print(f"opening in silence: up to {open_.max():.2f} pixels")
     assert (open_ < 2.0).mean() >= 0.99
+
+
+@pytest.mark.parametrize("level_db", [-45, -40, -35])
+def test_noise_in_pauses_keeps_the_mouth_closed(
+    demo: LipSyncClient, tmp_path: Path, level_db: float
+) -> None:
+    parts, truth = [], []
+    for clip in CLIPS:
+        opened = truth_of(clip)["opening"]
+        samples, _ = soundfile.read(HELD_OUT / f"{clip}.flac")
+        parts.append(np.pad(samples, (0, (len(opened) + PAUSE) * SAMPLES - len(samples))))
+        truth += [*opened, *[0.0] * PAUSE]
+    audio = np.concatenate(parts)
+    audio += 10 ** (level_db / 20) * pink_noise(len(audio))
+    soundfile.write(tmp_path / "noisy.wav", audio, 16_000)
+    frames = rendered(demo, tmp_path / "noisy.wav")
+    pause = np.array(truth[: len(frames)]) == 0.0
+    for away in range(1, 4):  # a mouth takes three frames to close, and to open
+        pause &= np.roll(pause, away) & np.roll(pause, -away)
+    assert pause.sum() > PAUSE
+    open_ = np.array([opening(face(frames[i], i)) for i in np.flatnonzero(pause)])
+    print(f"{level_db} dB: closed in {(open_ < 2.0).mean():.1%} of {len(open_)} frames")
+    assert (open_ < 2.0).mean() >= 0.98
+
+
+def pink_noise(length: int) -> NDArray[Any]:
+    """Return noise whose power falls by 3 dB an octave above 20 Hz; its mean square is 1."""
+    frequencies = np.maximum(np.fft.rfftfreq(length, 1 / 16_000), 20.0)
+    spectrum = np.fft.rfft(np.random.default_rng(6).standard_normal(length))
+    noise = np.fft.irfft(spectrum / np.sqrt(frequencies), length)
+    return np.asarray(noise / np.sqrt((noise**2).mean()))
+
+
+def test_low_voices_open_the_mouth_as_high_ones_do(spoken: dict[str, NDArray[Any]]) -> None:
+    """The man's voice has 87 Hz, the woman's 222 (the median of what librosa.pyin finds)."""
+    share = {}
+    for clip, frames in spoken.items():
+        came = [opening(face(frame, i)) for i, frame in enumerate(frames)]
+        share[clip] = np.percentile(came, 95) / np.percentile(truth_of(clip)["opening"], 95)
+    print("widest openings, rendered over drawn:", share)
+    assert share["man"] == pytest.approx(share["woman"], rel=0.2)
 
 
 @pytest.mark.parametrize("clip", CLIPS)

@@ -39,6 +39,7 @@ from support.toy_datasets import COUNT
 
 pytestmark = pytest.mark.slow
 
+
 @pytest.fixture(scope="module", autouse=True)
 def short_trainings() -> Iterator[None]:
     """Count the batch norms and look at the held-out part with few faces: they take longer than the steps.

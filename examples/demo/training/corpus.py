@@ -51,8 +51,8 @@ def spoken(seed: int) -> Clip:
     """Return one to three sentences in a random voice, with pauses before and after; seeded."""
     rng = random.Random(seed)
     voice = f"{rng.choice(_ACCENTS)}+{rng.choice(_SPEAKERS.split())}"
-    speech = speak(sentence(rng), voice, rng.randint(110, 210), rng.randint(25, 80))
-    before, after = (rng.randint(0, SAMPLE_RATE // 2) for _ in range(2))
+    speech = speak(sentence(rng), voice, rng.randint(110, 210), rng.randint(0, 99))
+    before, after = (rng.randint(0, SAMPLE_RATE) for _ in range(2))
     shift = before / SAMPLE_RATE
     phonemes = [Phoneme(p.ipa, p.start_s + shift, p.end_s + shift) for p in speech.phonemes]
     return clip(np.pad(speech.samples, (before, after)), phonemes)
@@ -61,54 +61,73 @@ def spoken(seed: int) -> Clip:
 def as_recorded(samples: Samples, rng: np.random.Generator) -> Samples:
     """Return the clip as heard through a random room, microphone, gain and noise; its length stays."""
     audio = samples.astype(np.float64)
-    if rng.random() < 0.3:
-        tail = int(SAMPLE_RATE * rng.uniform(0.05, 0.25))
-        room = rng.standard_normal(tail) * np.exp(-6.0 * np.arange(tail) / tail)
-        room *= rng.uniform(0.1, 0.5) / np.sqrt((room**2).sum())
-        room[0] += 1.0
-        audio = fftconvolve(audio, room)[: len(samples)]
+    if rng.random() < 0.4:
+        audio = _in_a_room(audio, rng)
     if rng.random() < 0.5:
-        audio = sosfilt(
-            butter(1, rng.uniform(60, 400), "high", fs=SAMPLE_RATE, output="sos"), audio
-        )
+        audio = _filtered(audio, 1, rng.uniform(60, 400), "high")
     if rng.random() < 0.5:
-        audio = sosfilt(
-            butter(2, rng.uniform(2800, 7600), "low", fs=SAMPLE_RATE, output="sos"), audio
-        )
+        audio = _filtered(audio, 2, rng.uniform(2800, 7600), "low")
     if rng.random() < 0.5:  # a shelf filter: brighter or duller
-        bright = sosfilt(butter(1, 1500, "high", fs=SAMPLE_RATE, output="sos"), audio)
-        audio = audio + rng.uniform(-0.6, 1.5) * bright
+        audio = audio + rng.uniform(-0.6, 1.5) * _filtered(audio, 1, 1500, "high")
+    for _ in range(rng.integers(0, 4)):  # bands of other throats and microphones
+        middle = 10 ** rng.uniform(2.3, 3.7)
+        band = _filtered(audio, 1, np.array([0.75, 1.33]) * middle, "band")
+        audio = audio + rng.uniform(-0.7, 1.5) * band
     peak = np.abs(audio).max() or 1.0
     audio *= 10 ** (rng.uniform(-26, -0.5) / 20) / peak
     level = np.sqrt((audio**2).mean())
     if rng.random() < 0.85:
-        noise = rng.standard_normal(len(audio))
-        if rng.random() < 0.7:  # closer to the spectrum of rooms and fans
-            noise = sosfilt(
-                butter(1, rng.uniform(100, 2000), "low", fs=SAMPLE_RATE, output="sos"), noise
-            )
-        noise *= level * 10 ** (-rng.uniform(12, 50) / 20) / np.sqrt((noise**2).mean())
-        audio = audio + noise
+        audio = audio + _noise(len(audio), rng) * level * 10 ** (-rng.uniform(8, 50) / 20)
     return np.clip(audio, -1.0, 1.0).astype(np.float32)
 
 
 def silent(seed: int) -> Clip:
-    """Return two seconds without speech (silence, noise, hum or clicks) and with a closed mouth."""
+    """Return two seconds without speech (silence, noise or clicks) and with a closed mouth."""
     rng = np.random.default_rng(seed)
     length = 2 * SAMPLE_RATE
     audio = np.zeros(length)
-    kind = rng.integers(4)
+    kind = rng.integers(6)
     if kind == 1:
-        audio = sosfilt(
-            butter(1, rng.uniform(50, 3000), "low", fs=SAMPLE_RATE, output="sos"),
-            rng.standard_normal(length),
-        )
-    elif kind == 2:
-        audio = np.sin(2 * np.pi * rng.choice([50, 60, 100, 120]) * np.arange(length) / SAMPLE_RATE)
-    elif kind == 3:
         audio[rng.integers(0, length, 6)] = 1.0
-    audio *= 10 ** (-rng.uniform(30, 90) / 20) / (np.sqrt((audio**2).mean()) or 1.0)
+        audio /= np.sqrt((audio**2).mean())
+    elif kind > 1:
+        audio = _noise(length, rng)
+    audio *= 10 ** (-rng.uniform(25, 90) / 20)
     return clip(audio.astype(np.float32), [])
+
+
+def _in_a_room(audio: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+    """Return the audio with its echoes; its length stays."""
+    tail = int(SAMPLE_RATE * rng.uniform(0.05, 0.5))
+    room = rng.standard_normal(tail) * np.exp(-6.0 * np.arange(tail) / tail)
+    room *= rng.uniform(0.1, 0.6) / np.sqrt((room**2).sum())
+    room[0] += 1.0
+    return np.asarray(fftconvolve(audio, room)[: len(audio)])
+
+
+def _noise(length: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Return noise with a mean square of 1: white to brown, of a fan, or the hum of the mains."""
+    kind = rng.integers(3)
+    if kind == 0:  # hiss and rooms: their power falls with the frequency, by some power of it
+        frequencies = np.maximum(np.fft.rfftfreq(length, 1 / SAMPLE_RATE), 20.0)
+        spectrum = np.fft.rfft(rng.standard_normal(length))
+        noise = np.fft.irfft(spectrum * frequencies ** -rng.uniform(0.0, 1.0), length)
+    elif kind == 1:
+        noise = _filtered(rng.standard_normal(length), 1, rng.uniform(50, 3000), "low")
+    else:
+        times = np.arange(length) / SAMPLE_RATE
+        harmonics = rng.choice([50, 60]) * np.arange(1, 13)
+        parts = rng.uniform(0.0, 1.0, 12) / np.arange(1, 13) ** rng.uniform(0.0, 1.5)
+        phases = rng.uniform(0.0, 2 * np.pi, 12)
+        noise = parts @ np.sin(2 * np.pi * np.outer(harmonics, times) + phases[:, None])
+        noise += 0.3 * noise.std() * rng.standard_normal(length) * rng.random()
+    return np.asarray(noise / np.sqrt((noise**2).mean()))
+
+
+def _filtered(
+    audio: NDArray[np.float64], order: int, hertz: float | NDArray[np.float64], kind: str
+) -> NDArray[np.float64]:
+    return np.asarray(sosfilt(butter(order, hertz, kind, fs=SAMPLE_RATE, output="sos"), audio))
 
 
 def faster(spoken_clip: Clip, factor: float) -> Clip:
