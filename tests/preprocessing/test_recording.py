@@ -16,7 +16,7 @@ from lipsync_preprocessing.cli import main
 from lipsync_preprocessing.dataset import read_dataset
 from lipsync_preprocessing.errors import RecordingError
 from lipsync_preprocessing.recording.face_models import MESH, MODELS_SHA256, find_face_models
-from lipsync_preprocessing.recording.findings import audio_lag, find_all
+from lipsync_preprocessing.recording.findings import audio_drift, audio_lag, find_all
 from lipsync_preprocessing.recording.mesh import COUNT, LOWER_LIP, UPPER_LIP
 from lipsync_preprocessing.recording.rest import find_rest
 from lipsync_preprocessing.recording.square import smoothed, tremble
@@ -163,6 +163,21 @@ def test_audio_out_of_step_is_found(lag: int) -> None:
     assert len(told) == (lag != 0)
     if lag:
         assert f"0.32 s {'later' if lag > 0 else 'earlier'}" in told[0]
+
+
+@pytest.mark.parametrize("drift", [-12, 0, 12])
+def test_audio_that_drifts_is_found(drift: int) -> None:
+    rng, count = np.random.default_rng(2), 1500
+    lips = np.maximum(0, np.convolve(rng.standard_normal(count), np.ones(5) / 3, "same")) * 10
+    times = np.arange(count)
+    level = np.interp(times * (1 - drift / count), times, -50 + 2 * lips)
+    level += 3 * rng.standard_normal(count)
+    track = Track((300, 300), sightings(lips), level, count / 25)
+    assert audio_drift(track) == pytest.approx(drift, abs=1.5)
+    told = [str(f) for f in find_all(track) if f.kind == "audio and video drift apart"]
+    assert len(told) == (drift != 0)
+    if drift:
+        assert f"s {'later' if drift > 0 else 'earlier'} against the lips" in told[0]
 
 
 def test_the_loop_to_rest_in_is_quiet_and_closed() -> None:

@@ -27,6 +27,7 @@ _LEAST_RUN_S = 0.12
 _LARGEST_LAG = 15  # frames
 _OUT_OF_STEP = 4  # frames
 _CLEAR = 0.25  # correlation of opening and level above which a lag can be told
+_DRIFT_PART, _DRIFT_PARTS, _ON_A_LINE = 20 * FRAME_RATE, 4, 1.5  # frames; parts; frames
 _STILL = 1e-6  # deviation below which a curve does not move, but for rounding
 _BETTER = 0.08  # ... and by how much it must be better than in step
 
@@ -93,6 +94,14 @@ def _of_the_whole(track: Track) -> Iterator[Finding]:
             "audio and video out of step",
             f"the audio is about {abs(lag) / FRAME_RATE:.2f} s {late} than the lips; shift it before you"
             " train",
+        )
+    apart = audio_drift(track)
+    if abs(apart) >= _OUT_OF_STEP:
+        yield Finding(
+            "audio and video drift apart",
+            f"from the beginning to the end the audio gets {abs(apart) / FRAME_RATE:.2f} s"
+            f" {'later' if apart > 0 else 'earlier'} against the lips; record both with one device, or"
+            " stretch the audio before you train",
         )
     if not _runs(track.quiet & track.closed, _REST_S):
         yield Finding(
@@ -162,19 +171,41 @@ def audio_lag(track: Track) -> tuple[int, bool]:
 
     The level of speech and the gap between the lips rise and fall together. The lips lead a little.
     """
-    lips, level = _motion(track.opening), _motion(np.maximum(track.level, -60))
-    inner = len(lips) - 2 * _LARGEST_LAG
-    if inner < 4 * FRAME_RATE or min(lips.std(), level.std()) < _STILL:
-        return 0, False
-    shifts = range(-_LARGEST_LAG, _LARGEST_LAG + 1)
-    still = lips[_LARGEST_LAG:-_LARGEST_LAG]
-    match = [
-        float(np.corrcoef(still, level[_LARGEST_LAG + s : _LARGEST_LAG + s + inner])[0, 1])
-        for s in shifts
-    ]
+    match = _match(track.opening, track.level)
     best = int(np.argmax(match))
     clear = match[best] > _CLEAR and match[best] > match[_LARGEST_LAG] + _BETTER
-    return shifts[best], clear
+    return best - _LARGEST_LAG, bool(clear)
+
+
+def audio_drift(track: Track) -> float:
+    """Return by how many frames the audio gets later against the lips over the whole recording.
+
+    It is the slope of the lags of parts; 0 if they do not lie on a line, or are too few.
+    """
+    middles, lags = [], []
+    for start in range(0, len(track) - _DRIFT_PART + 1, _DRIFT_PART // 2):
+        part = slice(start, start + _DRIFT_PART)
+        match = _match(track.opening[part], track.level[part])
+        best = int(np.argmax(match))
+        if match[best] > _CLEAR:
+            middles.append(start + _DRIFT_PART / 2)
+            lags.append(best - _LARGEST_LAG)
+    if len(lags) < _DRIFT_PARTS:
+        return 0.0
+    slope, first = np.polyfit(middles, lags, 1)
+    away = np.abs(slope * np.array(middles) + first - lags)
+    return float(slope * len(track)) if np.median(away) <= _ON_A_LINE else 0.0
+
+
+def _match(opening: Floats, level: Floats) -> Floats:
+    """Return the correlation of the lips' gap and the level at each lag; all 0 if they do not move."""
+    lips, loud = _motion(opening), _motion(np.maximum(level, -60))
+    inner = len(lips) - 2 * _LARGEST_LAG
+    lags = range(2 * _LARGEST_LAG + 1)
+    if inner < 4 * FRAME_RATE or min(lips.std(), loud.std()) < _STILL:
+        return np.zeros(len(lags))
+    still = lips[_LARGEST_LAG:-_LARGEST_LAG]
+    return np.array([np.corrcoef(still, loud[lag : lag + inner])[0, 1] for lag in lags])
 
 
 def _motion(values: Floats) -> Floats:
