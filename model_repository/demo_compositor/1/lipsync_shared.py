@@ -36,6 +36,7 @@ def shared_memory(name: str, write: Callable[[BinaryIO], None]) -> NDArray[np.ui
                 if _is_complete(other.fileno()):
                     fcntl.flock(other, fcntl.LOCK_UN)
                     return _mapped(other.fileno())
+        own.truncate(1)  # begun, for those who come now; the content overwrites it
         write(own)
         own.flush()
         fcntl.fcntl(own, fcntl.F_ADD_SEALS, _COMPLETE)
