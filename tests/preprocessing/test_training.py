@@ -21,7 +21,12 @@ from lipsync_preprocessing.networks.checkpoint import load_generator_state
 from lipsync_preprocessing.networks.torch_networks import TorchGenerator
 from lipsync_preprocessing.recording.audio import SAMPLE_RATE
 from lipsync_preprocessing.training import train
-from lipsync_preprocessing.training.evaluation import Tools, evaluate, sync_score
+from lipsync_preprocessing.training.evaluation import (
+    Tools,
+    evaluate,
+    sync_score,
+    true_agreement,
+)
 from lipsync_preprocessing.training.loop import GeneratorTraining, LoopSettings
 from lipsync_preprocessing.training.losses import PerceptualLoss, gradient_l1, weighted_l1
 from lipsync_preprocessing.training.material import Material, read_measured, write_faces
@@ -146,6 +151,9 @@ def test_the_sync_network_tells_moments_apart(material: Material) -> None:
     pairs = material.pairs(material.held_out, material.held_out)
     right = network.agreement(pairs.targets, pairs.audio).mean()
     wrong = network.agreement(pairs.targets, pairs.audio.roll(12, 0)).mean()
+    both = true_agreement(material, network, torch.device("cpu"))
+    assert both[0] == pytest.approx(float(right), abs=1e-4)
+    assert both[1] < right - 0.05
     print(f"agreement: {right:.2f} in step, {wrong:.2f} half a second off")
     assert right > wrong + 0.05
 
@@ -223,6 +231,7 @@ def test_an_interrupted_training_goes_on_bit_for_bit(dataset: Path, tmp_path: Pa
     lines: list[str] = []
     whole, parts = tmp_path / "whole.pth", tmp_path / "parts.pth"
     train_generator(dataset, ENCODER, whole, OPTIONS, say=lines.append)
+    assert lines[0].startswith("warning: the video's mouths fit their own audio by "), "four steps"
 
     def interrupt(what: str, done: int, _total: int) -> None:
         if what == "training" and done == 8:
@@ -240,7 +249,7 @@ def test_an_interrupted_training_goes_on_bit_for_bit(dataset: Path, tmp_path: Pa
         train_generator(dataset, ENCODER, parts, other)
     lines.clear()
     card = train_generator(dataset, ENCODER, parts, replace(OPTIONS, resume=True), say=lines.append)
-    assert lines[0] == "going on at step 6 of 12"
+    assert lines[1] == "going on at step 6 of 12"
     states = [load_generator_state(path) for path in (whole, parts)]
     assert all(np.array_equal(states[0][name], states[1][name]) for name in states[0])
     assert json.loads(parts.with_suffix(".card.json").read_text())["steps"] == 12

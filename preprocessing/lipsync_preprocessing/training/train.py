@@ -18,7 +18,13 @@ from lipsync_preprocessing.errors import TrainingError
 from lipsync_preprocessing.networks.torch_networks import TorchGenerator
 from lipsync_preprocessing.recording.audio import SAMPLE_RATE
 from lipsync_preprocessing.training.card import Card
-from lipsync_preprocessing.training.evaluation import Tools, evaluate, render, sync_score
+from lipsync_preprocessing.training.evaluation import (
+    Tools,
+    agreement_warning,
+    evaluate,
+    render,
+    sync_score,
+)
 from lipsync_preprocessing.training.folder import FACES, STATE, SYNC, TrainingFolder
 from lipsync_preprocessing.training.loop import GeneratorTraining, LoopSettings
 from lipsync_preprocessing.training.losses import gradient_l1, perceptual_loss, weighted_l1
@@ -116,6 +122,8 @@ def train_generator(
     measure = MouthMeasure(material)
     torch.manual_seed(0)
     sync = _sync_network(material, folder, options, precision, report)
+    if sync is not None and (warning := agreement_warning(material, sync, precision.device)):
+        say(warning)
     middle = silence.windows(np.array([len(silence) // 2]))
     tools = Tools(measure, sync, middle.to(precision.device), precision.device)
     run = _Run(material, tools, folder, options, precision, report, say)
