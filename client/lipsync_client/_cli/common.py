@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import logging
 import os
@@ -20,6 +19,7 @@ import click
 from .. import AsyncLipSyncClient, LipSyncError
 from .._errors import PipeClosed
 from .._output.formats import FormatError
+from .signals import run_until_signal
 
 if TYPE_CHECKING:
     from click._termui_impl import ProgressBar
@@ -113,7 +113,7 @@ def run(connection: Connection, work: Callable[[AsyncLipSyncClient], Awaitable[T
         ) as client:
             return await work(client)
 
-    return asyncio.run(call())
+    return run_until_signal(call())
 
 
 def show_log() -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
 from pathlib import Path
-from types import FrameType
 
 import click
 
@@ -22,6 +20,7 @@ from .common import (
 )
 from .live import live
 from .render import render
+from .signals import unwind_on_signals
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -35,13 +34,7 @@ def main() -> None:
     (zsh_source in zsh, fish_source in fish)
     """
     show_log()
-    # SIGTERM and SIGHUP unwind the stack as Ctrl-C does: partial files are deleted, servers stopped.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _exit_on_signal)
-
-
-def _exit_on_signal(number: int, _frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
+    unwind_on_signals()
 
 
 main.add_command(render)
