@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-# The signal comes while a callback of C code runs, which swallows what a handler raises, as some of gRPC's do.
+# The signal comes in a callback of C code, which swallows what a handler raises, as some of gRPC's do.
 PROGRAM = """
 import asyncio, ctypes, signal, sys
 from lipsync_client._cli.signals import run_until_signal, unwind_on_signals
