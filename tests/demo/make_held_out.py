@@ -29,6 +29,7 @@ from support.demo_motion import pose_of  # noqa: E402
 from support.mouth_opening import opening  # noqa: E402
 
 OUT = Path(__file__).with_name("held_out")
+_SAME = "Both cats have always loved warm garlic bread by the harbour."
 CLIPS = {
     "woman": (
         "en-us+f5",
@@ -42,6 +43,9 @@ CLIPS = {
         40,
         "Five brave explorers vanished beyond the frozen lake, but the maps survived.",
     ),
+    # The same words at 85 and at 200 Hz, the median of what librosa.pyin finds.
+    "low": ("en-us+m6", 150, 30, _SAME),
+    "high": ("en-us+f5", 150, 46, _SAME),
 }
 
 

@@ -23,7 +23,7 @@ from support.mouth_opening import opening
 HELD_OUT = Path(__file__).with_name("held_out")
 CLIPS = ("woman", "man")
 SAMPLES = 640  # of a frame
-PAUSE = 25  # frames
+PAUSE = 40  # frames
 
 
 @pytest.fixture(scope="module")
@@ -115,14 +115,15 @@ def pink_noise(length: int) -> NDArray[Any]:
     return np.asarray(noise / np.sqrt((noise**2).mean()))
 
 
-def test_low_voices_open_the_mouth_as_high_ones_do(spoken: dict[str, NDArray[Any]]) -> None:
-    """The man's voice has 87 Hz, the woman's 222 (the median of what librosa.pyin finds)."""
+def test_low_voices_open_the_mouth_as_high_ones_do(demo: LipSyncClient) -> None:
+    """The same words at 85 and at 200 Hz."""
     share = {}
-    for clip, frames in spoken.items():
+    for clip in ("low", "high"):
+        frames = rendered(demo, HELD_OUT / f"{clip}.flac")
         came = [opening(face(frame, i)) for i, frame in enumerate(frames)]
-        share[clip] = np.percentile(came, 95) / np.percentile(truth_of(clip)["opening"], 95)
-    print("widest openings, rendered over drawn:", share)
-    assert share["man"] == pytest.approx(share["woman"], rel=0.2)
+        share[clip] = np.mean(came) / np.mean(truth_of(clip)["opening"])
+    print("mean opening, rendered over drawn:", share)
+    assert share["low"] == pytest.approx(share["high"], rel=0.2)
 
 
 @pytest.mark.parametrize("clip", CLIPS)
