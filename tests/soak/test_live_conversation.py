@@ -173,7 +173,7 @@ def check_frames(server: Server, recorder: Recorder, seams: Seams) -> int:
     return compared
 
 
-def check_end(server: Server, recorder: Recorder) -> str:
+def check_end(server: Server, recorder: Recorder, *, long: bool) -> str:
     """Check that video and audio are in step at the end, and that frames tell 20 ms; return the figures."""
     reference, shown = Reference(server, recorder), recorder.checksums
     moving = [n for n, idle in enumerate(recorder.idle) if not idle and shown[n] is not None]
@@ -183,6 +183,9 @@ def check_end(server: Server, recorder: Recorder) -> str:
         for late in (-OFF, 0, OFF)
     }
     assert equal[0] > max(equal[-OFF], equal[OFF])
+    if long:  # the end of a short one on a busy machine may be mostly interruptions
+        assert equal[0] > 0.5 * len(moving), "the others were made for a seam"
+        assert max(equal[-OFF], equal[OFF]) < 0.1 * len(moving)
     return (
         f"of the last {len(moving)} speaking frames {equal[0]} are those of the audio that was given with"
         f" them, {equal[-OFF]} those of audio 20 ms earlier, {equal[OFF]} of audio 20 ms later"
@@ -214,7 +217,7 @@ def test_video_and_audio_stay_together(second_server: Server, seconds: float) ->
     for wave, heard, cut in conversation.interruptions:
         played = audio[: cut * 640]
         assert np.array_equal(played[len(played) - heard :], wave[:heard]), "to the sample"
-    print(check_end(second_server, recorder))
+    print(check_end(second_server, recorder, long=seconds == LONG_S))
     print(f"{compared} of {len(recorder.checksums)} frames compared; {conversation.done}")
     print(session.report.as_dict())
     assert compared > 0

@@ -132,7 +132,7 @@ def train(
         pick = torch.randint(len(mel), (256,))
         with torch.autocast("cpu", torch.bfloat16):
             network(mel[pick].float()[:, None])
-        # What the last ReLU cuts off is learned from, too: a block that is 0 in all silence would stay so.
+        # Learn from the values that the last ReLU cuts off, too: a block that is 0 in all silence would stay so.
         predicted = nn.functional.leaky_relu(last.pop().float().flatten(1), 0.1)
         loss = nn.functional.smooth_l1_loss(predicted, embedding_of(mouth[pick]), beta=0.05)
         optimiser.zero_grad()

@@ -113,8 +113,8 @@ class AvatarFrames:
         """
         if self._left <= 0:
             return
-        file = Path(self._path).stat()
-        source = [_LAYOUT, file.st_dev, file.st_ino, file.st_size, file.st_mtime_ns, self._left]
+        pack = Path(self._path).stat()
+        source = [_LAYOUT, pack.st_dev, pack.st_ino, pack.st_size, pack.st_mtime_ns, self._left]
         height, width = self.i420_shape
         memory = shared_memory(
             "lipsync-frames-" + "-".join(map(str, source)),

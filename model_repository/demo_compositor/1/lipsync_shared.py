@@ -55,19 +55,23 @@ def _is_complete(fd: int) -> bool:
 
 def _of_another_instance(name: str) -> BinaryIO | None:
     """Return the file of an instance that has begun to write it, or else of one with a smaller process id."""
-    me, parent = os.getpid(), os.getppid()
-    pids = (int(entry.name) for entry in _PROCESSES.iterdir() if entry.name.isdigit())
-    for pid in sorted(pids):
-        if pid != me and _parent(pid) == parent:
-            # Processes end at any time, and those of other users cannot be read.
-            with suppress(OSError):
-                for link in (_PROCESSES / str(pid) / "fd").iterdir():
-                    if _name(link) == name:
-                        file = link.open("rb", buffering=0)
-                        if pid < me or os.fstat(file.fileno()).st_size > 0:
-                            return file
-                        file.close()
+    for pid in _other_instances():
+        # Processes end at any time, and those of other users cannot be read.
+        with suppress(OSError):
+            for link in (_PROCESSES / str(pid) / "fd").iterdir():
+                if _name(link) == name:
+                    file = link.open("rb", buffering=0)
+                    if pid < os.getpid() or os.fstat(file.fileno()).st_size > 0:
+                        return file
+                    file.close()
     return None
+
+
+def _other_instances() -> list[int]:
+    """Return the ids of the other processes with this one's parent, the smallest first."""
+    me, parent = os.getpid(), os.getppid()
+    pids = sorted(int(entry.name) for entry in _PROCESSES.iterdir() if entry.name.isdigit())
+    return [pid for pid in pids if pid != me and _parent(pid) == parent]
 
 
 def _name(link: Path) -> str | None:

@@ -22,9 +22,8 @@ from lipsync_preprocessing.training.sync import SyncNetwork
 _AT_ONCE = 8
 _LARGEST_SHIFT = 4  # frames
 _SILENT_FRAMES = 3 * FRAME_RATE
-_LEAST_AGREEMENT = (
-    0.3  # two minutes of a drawing had 0.63, and with audio that drifted by 0.8 s 0.2 at most
-)
+# Two minutes of a drawing had 0.63, and with audio that drifted by 0.8 s 0.2 at most.
+_LEAST_AGREEMENT = 0.3
 
 
 @dataclass(frozen=True)
