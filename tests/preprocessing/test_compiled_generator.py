@@ -12,6 +12,7 @@ from lipsync_preprocessing import networks
 from lipsync_preprocessing.errors import ModelError
 from lipsync_preprocessing.graphs import compile as compiling
 from lipsync_preprocessing.graphs.networks import (
+    Generator,
     audio_window_model,
     prepare_audio_encoder,
     prepare_generator,
@@ -66,6 +67,71 @@ def test_equals_the_network_run_by_hand(
     np.testing.assert_array_equal(came, expected)
     one = run(model, loop_index=np.array(LOOP_INDICES[:1])[:, None], audio=audio[:1])
     np.testing.assert_array_equal(one, expected[:1])
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        (slice(160, 320), slice(0, 320)),  # all but the upper half: only rows above it stay
+        (slice(96, 256), slice(64, 320)),
+        (slice(128, 288), slice(32, 256)),
+        (slice(0, 128), slice(160, 320)),
+    ],
+)
+def test_a_part_of_the_face_fades_into_the_frame(
+    at: Any, generator_state: Any, run: Any, rng: Any
+) -> None:
+    faces = make_faces(rng, 4)
+    network = networks.build_generator(generator_state, at=at)
+    generator = Generator(network, "input", "audio", "output", at)
+    model = compiling.compile_generator(generator, faces)
+    onnx.checker.check_model(model, full_check=True)
+    indices = [0, 1, 2, 3, 9]
+    audio = rng.random((len(indices), 32, 16, 16)).astype(np.float32)
+    came = run(model, loop_index=np.array(indices)[:, None], audio=audio)
+    face = faces[[frame_at(i, len(faces)) for i in indices]]
+    masked = face.copy()
+    masked[:, 5:310, 5:315] = 0
+    x = np.concatenate([face, masked], axis=-1).transpose(0, 3, 1, 2).astype(np.float32) / 255
+    y = run(network, input=np.ascontiguousarray(x[:, :, at[0], at[1]]), audio=audio)
+    painted = (y * 255).transpose(0, 2, 3, 1)
+    outside = np.ones((320, 320), bool)
+    outside[at] = False
+    np.testing.assert_array_equal(came[:, outside], face[:, outside])
+    # By how much each pixel is painted, written out again: a half cosine over 16 pixels.
+    weight = np.ones((320, 320))
+    for n in range(16):
+        rise = 0.5 - 0.5 * np.cos(np.pi * (n + 0.5) / 16)
+        for axis, part in enumerate(at):
+            lines = weight if axis == 0 else weight.T
+            if part.start > 0:
+                lines[part.start + n] *= rise
+            if part.stop < 320:
+                lines[part.stop - 1 - n] *= rise
+    expected = weight[at][..., None] * painted + (1 - weight[at])[..., None] * (
+        face[:, at[0], at[1]] + 0.5
+    )
+    difference = np.abs(came[:, at[0], at[1]].astype(int) - expected.astype(np.uint8))
+    assert difference.max() <= 1  # a sum rounded in another order
+    assert (difference == 0).mean() > 0.999
+
+
+def test_the_audio_reaches_a_part_of_the_face_as_it_does_the_whole(
+    generator_state: Any, run: Any, rng: Any
+) -> None:
+    """A network without any neighbourhood would return the same; this one does far from the part's edge."""
+    whole = networks.build_generator(generator_state)
+    at = (slice(64, 320), slice(32, 320))
+    part = networks.build_generator(generator_state, at=at)
+    x = rng.random((2, 6, 320, 320)).astype(np.float32)
+    audio = rng.random((2, 32, 16, 16)).astype(np.float32)
+    one = run(whole, input=x, audio=audio)[:, :, at[0], at[1]]
+    other = run(part, input=np.ascontiguousarray(x[:, :, at[0], at[1]]), audio=audio)
+    rolled = run(part, input=np.ascontiguousarray(x[:, :, at[0], at[1]]), audio=audio[::-1].copy())
+    inner = (..., slice(96, -32), slice(96, -32))
+    near, far = (float(np.abs(one - y)[inner].mean()) for y in (other, rolled))
+    print(f"mean difference {near:.5f}, with the other frame's audio {far:.5f}")
+    assert near < 0.5 * far
 
 
 def test_ports_are_static_but_for_the_batch(generator_state: Any, rng: Any) -> None:

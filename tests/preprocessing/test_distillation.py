@@ -21,17 +21,21 @@ from click.testing import CliRunner
 from lipsync_preprocessing.cli import main
 from lipsync_preprocessing.distillation import figures, speech
 from lipsync_preprocessing.distillation.distil import CHECKPOINT, DistilOptions, distil
+from lipsync_preprocessing.distillation.inheritance import inherit
 from lipsync_preprocessing.distillation.lessons import DONE, make_plan, rows
+from lipsync_preprocessing.distillation.region import moved_region
 from lipsync_preprocessing.distillation.teacher import place_of, width_of
 from lipsync_preprocessing.errors import TrainingError
+from lipsync_preprocessing.networks.build import build_generator
 from lipsync_preprocessing.networks.checkpoint import load_generator_state
+from lipsync_preprocessing.networks.layers import WHOLE
 from lipsync_preprocessing.networks.torch_networks import TorchGenerator
 from lipsync_preprocessing.repository import Repository
 from lipsync_preprocessing.training import loop
 from lipsync_preprocessing.training.evaluation import to_images
 from lipsync_preprocessing.training.loop import GeneratorTraining, LoopSettings
 from lipsync_preprocessing.training.losses import weighted_l1
-from lipsync_preprocessing.training.pairs import infer
+from lipsync_preprocessing.training.pairs import Batch, infer
 from lipsync_preprocessing.training.precision import choose_precision
 from support import talking
 from support.teaching import NAME, OPTIONS, SMALLEST, Taught
@@ -207,6 +211,177 @@ def test_an_interrupted_training_goes_on_bit_for_bit(
     assert [row.split(",")[0] for row in log[1:]] == ["4", "8"]
 
 
+def accept_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (
+        ("MOUTH_PSNR_DB", 0), ("CORRELATION", -2), ("SILENCE_CLOSED", 1), ("SEAM", 255), ("SHIFT", 0),
+    ):  # fmt: skip
+        monkeypatch.setattr(figures, name, value)
+    monkeypatch.setattr(
+        "lipsync_preprocessing.distillation.figures.best_shift", lambda *_: (0.5, 0)
+    )
+
+
+def test_a_student_of_the_teachers_width_leaves_the_rest_of_the_frame(
+    berta: Path,
+    spoken: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    run: Any,
+    taught: Taught,
+) -> None:
+    accept_all(monkeypatch)
+    region = slice(96, 288), slice(64, 320)
+    monkeypatch.setattr("lipsync_preprocessing.distillation.distil.moved_region", lambda *_: region)
+    lines: list[str] = []
+    options = replace(OPTIONS, width=2 * SMALLEST, resume=True)
+
+    def interrupt(what: str, done: int, _total: int) -> None:
+        if what == "teaching" and done == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        teach(berta, spoken, tmp_path / "work", options, say=lines.append, report=interrupt)
+    card, _ = teach(berta, spoken, tmp_path / "work", options, say=lines.append)
+    assert lines.count("beginning with the teacher's weights") == 1
+    assert "going on at step 4 of 8" in lines
+    assert card.lines()[0] == "width 1/8, rows 96-288 and columns 64-320 of the face's 320"
+    # The learning rate of such a student is a tenth.
+    folder = tmp_path / "work/eighth"
+    log = (folder / "log.csv").read_text().splitlines()
+    assert float(log[1].split(",")[1]) <= 0.1 * OPTIONS.loop.rate
+    lessons = taught.lessons
+    row = lessons.plan.held_out.start
+    frame = int(lessons.plan.frames[row])
+    place = np.array([[place_of(frame, COUNT)]])
+    audio = lessons.windows(np.array([row])).numpy()
+    model = str(berta / f"{NAME}_generator/2/model.onnx")
+    ((came,), (truth,)) = (
+        run(path, loop_index=place, audio=audio) for path in (model, model.replace("/2/", "/1/"))
+    )
+    outside = np.ones((320, 320), bool)
+    outside[region] = False
+    np.testing.assert_array_equal(came[outside], lessons.faces[frame][outside])
+    network = TorchGenerator(float(2 * SMALLEST))
+    network.load_state_dict(torch.load(folder / CHECKPOINT, weights_only=True))
+    with torch.no_grad():
+        (painted,) = to_images(infer(network.eval(), lessons.pairs(np.array([row]), region)))
+    inner = slice(16, -16), slice(16, -32)  # without the edges along which it fades
+    assert np.abs(came[region][inner].astype(int) - painted[inner]).max() <= 1
+    # Eight small steps from the teacher's own weights are not far from the teacher.
+    away = np.abs(came[region][inner].astype(int) - truth[region][inner]).mean()
+    own = np.abs(lessons.faces[frame][region][inner].astype(int) - truth[region][inner]).mean()
+    print(f"{away:.1f} grey levels from the teacher, the frame's own face {own:.1f}")
+    assert away < 0.5 * own
+
+
+def renamed(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a generator's graph under other names, with its audio branch first, as torch exports it."""
+    graph = onnx.compose.add_prefix(model, "x/").graph
+    nodes = sorted(graph.node, key=lambda node: "audio_model" not in node.output[0])
+    ports = list(graph.input), list(graph.output), list(graph.initializer)
+    return onnx.helper.make_model(onnx.helper.make_graph(nodes, "other", *ports))
+
+
+def random_network(width: float) -> TorchGenerator:
+    """Return a generator whose batch norms are not trivial."""
+    torch.manual_seed(0)
+    network = TorchGenerator(width)
+    state = network.state_dict()
+    for name, value in state.items():
+        if value.ndim == 1:
+            positive = name.endswith((".weight", "running_var"))
+            torch.nn.init.uniform_(value, *((0.5, 2) if positive else (-0.5, 0.5)))
+    network.load_state_dict(state)
+    return network.eval()
+
+
+def random_batch() -> Batch:
+    inputs, audio = torch.rand(3, 6, 320, 320), torch.rand(3, 32, 16, 16)
+    return Batch(inputs, audio, inputs[:, :3], torch.ones(1, 1, 1, 1), WHOLE)
+
+
+def arrays_of(network: TorchGenerator) -> dict[str, Any]:
+    return {name: value.numpy() for name, value in network.state_dict().items()}
+
+
+def test_a_student_inherits_its_teachers_weights() -> None:
+    teacher = random_network(0.125)
+    graph = build_generator(arrays_of(teacher))
+    batch = random_batch()
+    inputs, audio = batch.inputs, batch.audio
+    with torch.no_grad():
+        expected = teacher(inputs, audio)
+    for export in (graph, renamed(graph)):
+        student = TorchGenerator(0.125)
+        assert inherit(student, 0.125, export, batch)
+        # Whether its batch norms are fixed, or counted on the batch they were counted with.
+        for network in (student.eval(), student.train()):
+            with torch.no_grad():
+                torch.testing.assert_close(network(inputs, audio), expected, rtol=0, atol=1e-3)
+    other = TorchGenerator(0.125)
+    before = {name: value.clone() for name, value in other.state_dict().items()}
+    narrower = build_generator(arrays_of(random_network(0.0625)))
+    assert not inherit(other, 0.125, narrower, batch)
+    graph.graph.node.append(onnx.helper.make_node("BatchNormalization", ["a"], ["b"]))
+    assert not inherit(other, 0.125, graph, batch)
+    assert all(torch.equal(value, before[name]) for name, value in other.state_dict().items())
+
+
+def widened(network: TorchGenerator, width: float) -> TorchGenerator:
+    """Return a wider network that computes the same: its other channels hold nothing."""
+    wide = TorchGenerator(width)
+    state, narrow = wide.state_dict(), network.state_dict()
+    for name, value in state.items():
+        old = narrow[name]
+        if value.ndim == 4:
+            outputs, inputs = old.shape[:2]
+            value.zero_()
+            value[:outputs, :inputs] = old
+            joined = name.startswith(("fuse_conv.0", "up"))
+            if joined and name.endswith("double_conv.0.conv.0.weight"):
+                half = inputs // 2  # two tensors, one after the other
+                value[:outputs, half:inputs] = 0
+                value[:outputs, value.shape[1] // 2 :][:, :half] = old[:, half:]
+        elif value.ndim == 1:
+            value.fill_(float("running_var" in name))
+            value[: len(old)] = old
+    wide.load_state_dict(state)
+    return wide.eval()
+
+
+def test_a_narrower_student_inherits_what_matters() -> None:
+    small = random_network(0.0625)
+    teacher, batch = widened(small, 0.125), random_batch()
+    with torch.no_grad():
+        expected = small(batch.inputs, batch.audio)
+        torch.testing.assert_close(teacher(batch.inputs, batch.audio), expected)
+    student = TorchGenerator(0.0625)
+    assert inherit(student, 0.0625, build_generator(arrays_of(teacher)), batch)
+    with torch.no_grad():
+        came = student.eval()(batch.inputs, batch.audio)
+    error, change = (came - expected).abs().mean(), expected.std()
+    print(f"mean error {error:.5f}, deviation of the output {change:.3f}")
+    assert error < 0.02 * change
+
+
+def test_the_region_holds_what_the_teacher_changes_and_an_edge() -> None:
+    rng = np.random.default_rng(0)
+    faces = [rng.integers(0, 256, (320, 320, 3), np.uint8) for _ in range(20)]
+    # Noise of single pixels is texture that the teacher does not return.
+    rests = [np.clip(f + rng.normal(0, 20, f.shape), 0, 255).astype(np.uint8) for f in faces]
+    spoken = [rest.copy() for rest in rests]
+    assert moved_region(spoken, rests, faces) == WHOLE
+    for patch in spoken:
+        patch[200:240, 100:180] ^= 0x80
+    rows, columns = moved_region(spoken, rests, faces)
+    # 16 pixels to fade, the reach of the blur, and then the next multiple of 32.
+    assert (rows, columns) == (slice(160, 288), slice(64, 224))
+    for patch, rest in zip(spoken, rests, strict=True):
+        patch[20:40, 300:310] = 255
+        rest[20:40, 300:310] = 255  # silent, but not the frame's
+    assert moved_region(spoken, rests, faces) == (slice(0, 288), slice(64, 320))
+
+
 def test_a_student_becomes_a_version_that_computes_what_was_trained(
     berta: Path,
     spoken: Path,
@@ -215,13 +390,7 @@ def test_a_student_becomes_a_version_that_computes_what_was_trained(
     run: Any,
     taught: Taught,
 ) -> None:
-    for name, value in (
-        ("MOUTH_PSNR_DB", 0), ("CORRELATION", -2), ("SILENCE_CLOSED", 1), ("SEAM", 255), ("SHIFT", 0),
-    ):  # fmt: skip
-        monkeypatch.setattr(figures, name, value)
-    monkeypatch.setattr(
-        "lipsync_preprocessing.distillation.figures.best_shift", lambda *_: (0.5, 0)
-    )
+    accept_all(monkeypatch)
     card, version = teach(berta, spoken, tmp_path / "work", OPTIONS)
     assert version == 2
     (student,) = Repository(berta).avatar(NAME).students
@@ -230,7 +399,8 @@ def test_a_student_becomes_a_version_that_computes_what_was_trained(
     written = json.loads((folder / "student.json").read_text())
     assert (written["teacher_width"], written["steps"], written["pairs"]) == ("1/8", 8, 12)
     assert written["figures"]["mouth_psnr_db"] == card.figures.mouth_psnr_db
-    assert any("width 1/16, taught by version 1 of width 1/8" in line for line in card.lines())
+    assert "width 1/16, the whole face" in card.lines()
+    assert any("taught by version 1 of width 1/8" in line for line in card.lines())
     assert width_of(onnx.load(str(folder / "model.onnx"))) == SMALLEST
     network = TorchGenerator(float(SMALLEST))
     network.load_state_dict(
@@ -258,9 +428,14 @@ def test_mistakes_of_the_command(
         fixed = ["--repository", str(berta), "--work", str(tmp_path / "work")]
         return CliRunner().invoke(main, ["distil", *map(str, arguments), *fixed])
 
-    wide = command(NAME, "--width", "1/8", "--speech", short)
+    wide = command(NAME, "--width", "1/4", "--speech", short)
     assert wide.exit_code == 1
-    assert "a --width below that of its own generator, 1/8 of the true size, got 1/8" in wide.stderr
+    assert (
+        "a --width below that of its own generator, 1/8 of the true size, or for --region mouth the same, got"
+        " 1/4 for --region mouth" in wide.stderr
+    )
+    same = command(NAME, "--width", "1/8", "--region", "face", "--speech", short)
+    assert "got 1/8 for --region face" in same.stderr
     few = command(NAME, "--width", "1/16", "--speech", short)
     assert "short.wav: expected at least 10 s of speech, got 2.0 s" in few.stderr
     assert "no avatar 'nobody'" in command("nobody", "--width", "1/16", "--speech", short).stderr

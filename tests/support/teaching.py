@@ -57,7 +57,7 @@ def take_lessons(repository: Path, speech: Path, folder: Path) -> Taught:
     teacher = ServedGenerator(store.model_file(f"{NAME}_generator"), COUNT)
     write_lessons(folder, store.pack(NAME), plan, voices, teacher, lambda _done, _total: None)
     lessons = Lessons(folder, plan, voices)
-    return Taught(lessons, voices, teacher, TaughtMouth(*lessons.probes()), Paster(store, NAME))
+    return Taught(lessons, voices, teacher, TaughtMouth(*lessons.probes()[:2]), Paster(store, NAME))
 
 
 class Echo:

@@ -19,12 +19,12 @@ from encoder import WIDTH as ENCODER_WIDTH
 from faces import FACE, FRAMES
 from torch import Tensor, nn
 
+from lipsync_preprocessing.networks.layers import WHOLE
 from lipsync_preprocessing.networks.torch_networks import TorchAudioEncoder, TorchGenerator
 from lipsync_preprocessing.training.folder import save_samples
 from lipsync_preprocessing.training.loop import GeneratorTraining, LoopSettings
 from lipsync_preprocessing.training.losses import weighted_l1
 from lipsync_preprocessing.training.pairs import (
-    WHOLE,
     Batch,
     crop_places,
     infer,

@@ -29,6 +29,12 @@ from lipsync_preprocessing.commands.train import course_options
     help="Size of the student's network, as a part of the true size.",
 )
 @click.option(
+    "--region",
+    type=click.Choice(["mouth", "face"]),
+    default="mouth",
+    help="What it computes: what its teacher moves, and around it the frame as it is; or the whole face.",
+)
+@click.option(
     "--speech",
     type=FILE,
     multiple=True,
@@ -56,6 +62,7 @@ def distil(
     repository: Path,
     name: str,
     width: Fraction,
+    region: str,
     speech: tuple[Path, ...],
     work: Path | None,
     removing: bool,
@@ -78,7 +85,7 @@ def distil(
     from lipsync_preprocessing.training.loop import LoopSettings
 
     course = {key: chosen.pop(key) for key in ("crops", "steps", "crop_batch", "batch")}
-    options = DistilOptions(width, LoopSettings(decay=0.5, **course), **chosen)
+    options = DistilOptions(width, region, LoopSettings(decay=0.5, **course), **chosen)
     folder = work or Path(f"{name}.distil")
     try:
         with progress_bars() as report:

@@ -6,12 +6,13 @@ import hashlib
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 from torch import Tensor
 
@@ -19,6 +20,7 @@ from lipsync_preprocessing.avatar import add_student
 from lipsync_preprocessing.avatar.pack import map_faces
 from lipsync_preprocessing.distillation.card import StudentCard
 from lipsync_preprocessing.distillation.figures import Paster, compare
+from lipsync_preprocessing.distillation.inheritance import inherit
 from lipsync_preprocessing.distillation.lessons import (
     FACES,
     Lessons,
@@ -27,12 +29,16 @@ from lipsync_preprocessing.distillation.lessons import (
     write_lessons,
 )
 from lipsync_preprocessing.distillation.mouth import TaughtMouth
+from lipsync_preprocessing.distillation.region import moved_region
 from lipsync_preprocessing.distillation.speech import Voices, length, read_speech
 from lipsync_preprocessing.distillation.teacher import ServedGenerator, digest, graph_file, width_of
 from lipsync_preprocessing.errors import TrainingError
 from lipsync_preprocessing.graphs.compile import write_compiled_generator
+from lipsync_preprocessing.graphs.networks import Generator
 from lipsync_preprocessing.graphs.onnx_files import read_proto
-from lipsync_preprocessing.graphs.sources import load_generator
+from lipsync_preprocessing.networks.build import build_generator
+from lipsync_preprocessing.networks.checkpoint import load_generator_state
+from lipsync_preprocessing.networks.layers import WHOLE, Place
 from lipsync_preprocessing.networks.torch_networks import TorchGenerator
 from lipsync_preprocessing.repository import GENERATOR, InstalledAvatar, Repository, width_name
 from lipsync_preprocessing.training.evaluation import psnr, to_images
@@ -47,9 +53,12 @@ from lipsync_preprocessing.training.warm_up import train_audio_branch
 
 Say = Callable[[str], object]
 
+MOUTH, FACE_ITSELF = REGIONS = "mouth", "face"
 LESSONS, CHECKPOINT, STUDENT = "lessons", "student.pth", "student"
 _GRADIENT = 0.5  # weight of this loss; that of the pixels is 1
 _JUDGED, _SHOWN = 24, 6  # held-out rows that the training is watched on, and shown
+_HEIRS_RATE = 0.1  # of the learning rates, for a network that begins with its teacher's weights
+_COUNTED = 8  # pairs with which its batch norms are counted
 
 
 @dataclass(frozen=True)
@@ -58,6 +67,7 @@ class DistilOptions:
 
     Attributes:
         width: of the student, a part of the true size.
+        region: "mouth": what the teacher moves, the frame's own pixels around it; or "face": all of the face.
         loop: steps and learning rates.
         audio_steps: steps of the audio branch alone, before.
         pairs: number of the teacher's patches to learn from.
@@ -68,6 +78,7 @@ class DistilOptions:
     """
 
     width: Fraction
+    region: str = MOUTH
     loop: LoopSettings = field(default_factory=lambda: LoopSettings(decay=0.5))
     audio_steps: int = 1000
     pairs: int = 3000
@@ -106,7 +117,8 @@ def distil(
     store = Repository(repository)
     avatar = store.avatar(name)
     graph = _teachers_graph(store, avatar)
-    teacher_width = _checked_width(graph, avatar.name, options.width)
+    own = _checked_width(graph, avatar.name, options)
+    teacher_width = "?" if own is None else str(own)
     teacher = ServedGenerator(graph, avatar.frames)
     precision = choose_precision(options.device, options.precision)
     if options.threads is not None:
@@ -134,9 +146,16 @@ def distil(
         f"{len(plan.frames)} patches of the teacher, {length(samples):.0f} s of speech: {taken:.1f} min"
     )
     lessons = Lessons(lessons_folder, plan, voices)
-    mouth = TaughtMouth(*lessons.probes())
-    lessons.look_at(mouth.centre, mouth_weights(mouth.centre))
-    run = _Run(lessons, mouth, folder, options, precision, report, say)
+    spoken, rests, faces = lessons.probes()
+    mouth = TaughtMouth(spoken, rests)
+    region = moved_region(spoken, rests, faces) if options.region == MOUTH else WHOLE
+    if options.width == own and region == WHOLE:
+        raise TrainingError(
+            f"{name}: its generator moves the whole face, so a student of its width saves nothing: expected a"
+            f" --width below {teacher_width}"
+        )
+    lessons.look_at(mouth.centre, mouth_weights(mouth.centre), region)
+    run = _Run(lessons, mouth, read_proto(graph), region, folder, options, precision, report, say)
     training = run.begin()
     run.go_on(training)
     state = {k: v.cpu() for k, v in training.result().state_dict().items()}
@@ -144,13 +163,15 @@ def distil(
     student = place / STUDENT
     shutil.rmtree(student, ignore_errors=True)
     student.mkdir()
-    faces = map_faces(lessons_folder / FACES)
-    write_compiled_generator(load_generator(place / CHECKPOINT), faces, student / "model.onnx")
+    model = build_generator(load_generator_state(place / CHECKPOINT), at=region)
+    network = Generator(model, "input", "audio", "output", region)
+    write_compiled_generator(network, map_faces(lessons_folder / FACES), student / "model.onnx")
     say("measuring the student")
     served = ServedGenerator(student / "model.onnx", avatar.frames)
     figures = compare(served, lessons, mouth, Paster(store, name))
     card = StudentCard(
         width=str(options.width),
+        region=tuple(edge for part in region for edge in (part.start, part.stop)),
         teacher_version=avatar.versions[-1],
         teacher_width=teacher_width,
         speech_s=length(samples),
@@ -182,6 +203,8 @@ class _Run:
         self,
         lessons: Lessons,
         mouth: TaughtMouth,
+        teacher: onnx.ModelProto,
+        region: Place,
         folder: TrainingFolder,
         options: DistilOptions,
         precision: Precision,
@@ -189,11 +212,12 @@ class _Run:
         say: Say,
     ) -> None:
         self._lessons, self._mouth, self._folder = lessons, mouth, folder
+        self._teacher, self._region = teacher, region
         self._options, self._precision = options, precision
         self._report, self._say = report, say
         held = rows(lessons.plan.held_out)
         self._judged = held[:: max(1, len(held) // _JUDGED)][:_JUDGED]
-        self._spent, self._begun = 0.0, time.monotonic()
+        self._spent, self._heir, self._begun = 0.0, False, time.monotonic()
 
     @property
     def seconds(self) -> float:
@@ -206,13 +230,21 @@ class _Run:
         network = TorchGenerator(float(self._options.width))
         state = self._folder.load(STATE, self._precision.device)
         if state is None:
-            self._warm_up(network)
-        training = GeneratorTraining(
-            network, self._lessons, self._options.loop, _loss, self._precision
-        )
+            counted = self._lessons.batch(np.random.default_rng(5), _COUNTED)
+            self._heir = inherit(network, float(self._options.width), self._teacher, counted)
+            if self._heir:
+                self._say("beginning with the teacher's weights")
+            else:
+                self._warm_up(network)
+        else:
+            self._spent, self._heir = state["course"]
+        loop = self._options.loop
+        if self._heir:
+            rate, audio_rate = _HEIRS_RATE * loop.rate, _HEIRS_RATE * loop.audio_rate
+            loop = replace(loop, rate=rate, audio_rate=audio_rate)
+        training = GeneratorTraining(network, self._lessons, loop, _loss, self._precision)
         if state is not None:
             training.load_state(state["training"])
-            (self._spent,) = state["course"]
             self._say(f"going on at step {training.step} of {training.total}")
         return training
 
@@ -225,7 +257,7 @@ class _Run:
             if training.step % self._options.every == 0 or training.step == training.total:
                 score = self._look(training.result())
                 progress.look(training.step, training.total, training.rates()[0], score)
-                state = {"training": training.state(), "course": [self.seconds]}
+                state = {"training": training.state(), "course": [self.seconds, self._heir]}
                 self._folder.save(STATE, state)
         progress.close()
 
@@ -254,9 +286,11 @@ class _Run:
 
     def _look(self, network: TorchGenerator) -> float:
         """Return the PSNR of the mouth in held-out patches; write the image of some of them."""
-        box, scores = self._mouth.box, []
+        box, scores = _within(self._mouth.box, self._region), []
         for k in range(0, len(self._judged), _SHOWN):
-            batch = self._lessons.pairs(self._judged[k : k + _SHOWN]).to(self._precision.device)
+            batch = self._lessons.pairs(self._judged[k : k + _SHOWN], self._region).to(
+                self._precision.device
+            )
             with torch.no_grad():
                 output = infer(network, batch).float()
             if k == 0:
@@ -279,12 +313,22 @@ def _teachers_graph(store: Repository, avatar: InstalledAvatar) -> Path:
     return graph_file(store.model_file(avatar.name + GENERATOR, avatar.versions[-1]))
 
 
-def _checked_width(graph: Path, name: str, width: Fraction) -> str:
-    """Return the teacher's width; raise TrainingError if it is not above the student's."""
-    teachers = width_of(read_proto(graph))
-    if teachers is not None and width >= teachers:
+def _checked_width(graph: Path, name: str, options: DistilOptions) -> Fraction | None:
+    """Return the teacher's width; raise TrainingError if the student would save nothing."""
+    teachers, width = width_of(read_proto(graph)), options.width
+    same = width == teachers and options.region == MOUTH
+    if teachers is not None and width >= teachers and not same:
         raise TrainingError(
-            f"{name}: expected a --width below that of its own generator, {teachers} of the true size, got"
-            f" {width}"
+            f"{name}: expected a --width below that of its own generator, {teachers} of the true size, or"
+            f" for --region {MOUTH} the same, got {width} for --region {options.region}"
         )
-    return "?" if teachers is None else str(teachers)
+    return teachers
+
+
+def _within(box: Place, region: Place) -> Place:
+    """Return what a region holds of a box, counted from the region's corner."""
+    y, x = (
+        slice(max(b.start - r.start, 0), min(b.stop, r.stop) - r.start)
+        for b, r in zip(box, region, strict=True)
+    )
+    return y, x

@@ -23,10 +23,9 @@ from lipsync_preprocessing.dataset.types import Image
 from lipsync_preprocessing.distillation.speech import Moments, Voices
 from lipsync_preprocessing.distillation.teacher import ServedGenerator
 from lipsync_preprocessing.errors import TrainingError
+from lipsync_preprocessing.networks.layers import WHOLE, Place
 from lipsync_preprocessing.training.pairs import (
-    WHOLE,
     Batch,
-    Place,
     crop_places,
     network_input,
     random_place,
@@ -150,20 +149,26 @@ class Lessons:
         self.truths: Image = np.load(folder / TRUTHS, mmap_mode="r")
         self._places = crop_places((0.5, 0.5))
         self._weights = torch.ones(FACE, FACE)
+        self._region: Place = WHOLE
 
-    def look_at(self, mouth: tuple[float, float], weights: Tensor) -> None:
-        """Take crops about a mouth, x and y in parts of the face's side, and weights of pixels [320,320]."""
-        self._places, self._weights = crop_places(mouth), weights
+    def look_at(self, mouth: tuple[float, float], weights: Tensor, region: Place) -> None:
+        """Take weights of pixels [320,320], and a region of the face alone.
 
-    def probes(self) -> tuple[list[Image], list[Image]]:
-        """Return patches of the training part, and the patch of the same frame in silence for each."""
+        Of the whole face, crops lie about the mouth, given as x and y in parts of the face's side.
+        """
+        self._places, self._weights, self._region = crop_places(mouth), weights, region
+
+    def probes(self) -> tuple[list[Image], list[Image], list[Image]]:
+        """Return patches of the training part; for each the patch of its frame in silence, and its face."""
         chosen = _spread(rows(self.plan.train), _PROBES)
         spoken = [self.truths[row] for row in chosen]
-        return spoken, [self.truths[self.plan.rests[row]] for row in chosen]
+        rests = [self.truths[self.plan.rests[row]] for row in chosen]
+        return spoken, rests, [self.faces[self.plan.frames[row]] for row in chosen]
 
     def batch(self, rng: np.random.Generator, size: int, crop: bool = False) -> Batch:
         """Return `size` pairs of the training part."""
-        at = random_place(rng, self._places) if crop else WHOLE
+        whole = self._region == WHOLE
+        at = random_place(rng, self._places) if crop and whole else self._region
         return self.pairs(rng.integers(self.plan.train.start, self.plan.train.stop, size), at)
 
     def pairs(self, rows: Numbers, at: Place = WHOLE) -> Batch:

@@ -17,10 +17,17 @@ from onnx import TensorProto, helper, numpy_helper
 
 from lipsync_preprocessing.contract import FACE
 from lipsync_preprocessing.errors import ModelError
-from lipsync_preprocessing.graphs.frame_input import face_input_graph, patch_graph
+from lipsync_preprocessing.graphs.frame_input import (
+    OWN_PIXELS,
+    PIXELS,
+    face_input_graph,
+    partial_patch_graph,
+    patch_graph,
+)
 from lipsync_preprocessing.graphs.networks import Generator
 from lipsync_preprocessing.graphs.onnx_files import opset_of
 from lipsync_preprocessing.graphs.renaming import prefix_of
+from lipsync_preprocessing.networks.layers import WHOLE
 
 Faces = npt.NDArray[np.uint8]
 
@@ -87,13 +94,17 @@ def _join(generator: Generator, count: int) -> onnx.ModelProto:
     network = onnx.compose.add_prefix(generator.model, prefix)
     opset, ir_version = opset_of(network), network.ir_version
     joined = onnx.compose.merge_models(
-        face_input_graph(_FACES, count, opset, ir_version),
+        face_input_graph(_FACES, count, opset, ir_version, generator.at),
         network,
         io_map=[("face_out", prefix + generator.face), ("audio_out", prefix + generator.audio)],
     )
-    joined = onnx.compose.merge_models(
-        joined, patch_graph(opset, ir_version), io_map=[(prefix + generator.output, "raw")]
-    )
+    ports = [(prefix + generator.output, "raw")]
+    if generator.at == WHOLE:
+        patch = patch_graph(opset, ir_version)
+    else:
+        patch = partial_patch_graph(opset, ir_version, generator.at)
+        ports.append((PIXELS, OWN_PIXELS))
+    joined = onnx.compose.merge_models(joined, patch, io_map=ports)
     inputs = [i for i in joined.graph.input if i.name != _FACES]
     del joined.graph.input[:]
     joined.graph.input.extend(inputs)

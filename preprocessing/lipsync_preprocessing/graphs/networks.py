@@ -24,6 +24,7 @@ from lipsync_preprocessing.graphs.renaming import with_ports
 from lipsync_preprocessing.graphs.symbolic_batch import with_symbolic_batch
 from lipsync_preprocessing.graphs.trial_run import run_model
 from lipsync_preprocessing.networks.graph_writer import IR_VERSION, OPSET
+from lipsync_preprocessing.networks.layers import WHOLE, Place
 
 _TOLERANCE = 1e-5  # of the largest output, or of 1
 
@@ -36,12 +37,14 @@ class Generator:
         model: the network, in versions that the server loads.
         face, audio: names of its inputs.
         output: name of its output.
+        at: the part of the face that it takes and returns.
     """
 
     model: onnx.ModelProto
     face: str
     audio: str
     output: str
+    at: Place = WHOLE
 
 
 def prepare_generator(model: onnx.ModelProto) -> Generator:

@@ -17,6 +17,9 @@ from lipsync_preprocessing.networks.graph_writer import GraphWriter
 from lipsync_preprocessing.networks.layers import (
     AUDIO_ENCODER_LAYERS,
     AUDIO_ENCODER_PREFIX,
+    STRIDE,
+    WHOLE,
+    Place,
     State,
 )
 
@@ -27,6 +30,7 @@ def build_generator(
     batch: int | None = None,
     input_names: tuple[str, str] = ("input", "audio"),
     output_name: str = "output",
+    at: Place = WHOLE,
 ) -> onnx.ModelProto:
     """Return the generator: [B,6,320,320] and [B,32,16,16] in, [B,3,320,320] out.
 
@@ -35,15 +39,19 @@ def build_generator(
         batch: the batch size; None leaves it symbolic.
         input_names: names of the face input and the audio input.
         output_name: name of the output.
+        at: the part of the face that goes in and comes out.
 
     Raises:
         CheckpointError: an array is missing.
     """
     writer = GraphWriter(state)
-    writer.node("Sigmoid", [write_generator(writer, *input_names)], output_name)
-    face = _port(input_names[0], batch, FACE_INPUT_SHAPE)
+    writer.node("Sigmoid", [write_generator(writer, *input_names, at)], output_name)
+    size = tuple(part.stop - part.start for part in at)
+    face = _port(input_names[0], batch, (FACE_INPUT_SHAPE[0], *size))
     audio = _port(input_names[1], batch, AUDIO_SHAPE)
-    return writer.model("generator", [face, audio], [_port(output_name, batch, FACE_OUTPUT_SHAPE)])
+    return writer.model(
+        "generator", [face, audio], [_port(output_name, batch, (FACE_OUTPUT_SHAPE[0], *size))]
+    )
 
 
 def build_audio_encoder(
@@ -61,8 +69,8 @@ def build_audio_encoder(
     return writer.model("audio_encoder", [mel], [_port(output_name, batch, (EMBEDDING,))])
 
 
-def write_generator(writer: GraphWriter, face: str, audio: str) -> str:
-    """Write the U-Net up to its last convolution; return the name of the logits."""
+def write_generator(writer: GraphWriter, face: str, audio: str, at: Place = WHOLE) -> str:
+    """Write the U-Net of a part of the face up to its last convolution; return the name of the logits."""
     skips = [writer.block(face, "inc.inconv.0")]
     for i in range(1, 6):
         skips.append(writer.double(skips[-1], f"down{i}.maxpool_conv.0", stride=2))
@@ -72,6 +80,8 @@ def write_generator(writer: GraphWriter, face: str, audio: str) -> str:
     a = writer.convolution(a, "audio_model.conv5", "audio_model.bn5", stride=(2, 2), pad=3)
     a = writer.block(writer.relu(a), "audio_model.conv6", residual=True)
     a = writer.block(a, "audio_model.conv7", residual=True)
+    if at != WHOLE:
+        a = writer.slice(a, [slice(s.start // STRIDE, s.stop // STRIDE) for s in at], "at")
     x = writer.node("Concat", [skips.pop(), a], "fuse", axis=1)
     x = writer.double(writer.double(x, "fuse_conv.0"), "fuse_conv.1")
     writer.constant("up.scales", np.array([1, 1, 2, 2], np.float32))

@@ -92,6 +92,15 @@ class GraphWriter:
             group=len(weight) if depthwise else 1,
         )
 
+    def slice(self, x: str, at: Sequence[slice], name: str) -> str:
+        """Add a slice of rows and columns."""
+        bounds = [[s.start for s in at], [s.stop for s in at], [2, 3]]
+        keys = (f"{name}.starts", f"{name}.ends", f"{name}.axes")
+        constants = [
+            self.constant(k, np.array(v, np.int64)) for k, v in zip(keys, bounds, strict=True)
+        ]
+        return self.node("Slice", [x, *constants], name)
+
     def relu(self, x: str) -> str:
         """Add a ReLU."""
         return self.node("Relu", [x], f"{x}.relu")

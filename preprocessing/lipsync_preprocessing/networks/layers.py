@@ -12,10 +12,15 @@ from typing import Any
 
 import numpy.typing as npt
 
-from lipsync_preprocessing.contract import AUDIO_SHAPE, EMBEDDING
+from lipsync_preprocessing.contract import AUDIO_SHAPE, EMBEDDING, FACE
 
 State = Mapping[str, npt.NDArray[Any]]
 Stride = tuple[int, int]
+Place = tuple[slice, slice]
+"""Rows and columns of a face, in pixels that STRIDE divides."""
+
+STRIDE = 32  # pixels of the face for each place of the generator's lowest level
+WHOLE: Place = (slice(0, FACE), slice(0, FACE))
 
 GENERATOR_CHANNELS = (32, 64, 128, 256, 512)  # of the five levels, at width 1.0
 EXPANSION = 2  # of the inverted residual blocks

@@ -17,10 +17,9 @@ from lipsync_preprocessing.contract import FACE, FRAME_RATE, WINDOW
 from lipsync_preprocessing.dataset import Dataset
 from lipsync_preprocessing.dataset.types import Image
 from lipsync_preprocessing.errors import DatasetError, TrainingError
+from lipsync_preprocessing.networks.layers import WHOLE, Place
 from lipsync_preprocessing.training.pairs import (
-    WHOLE,
     Batch,
-    Place,
     crop_places,
     network_input,
     random_place,

@@ -11,16 +11,14 @@ from torch import Tensor
 
 from lipsync_preprocessing.contract import FACE, MASK_COLUMNS, MASK_ROWS
 from lipsync_preprocessing.dataset.types import Image
+from lipsync_preprocessing.networks.layers import STRIDE, WHOLE, Place
 from lipsync_preprocessing.networks.torch_networks import TorchGenerator
 
 # The first and larger part of the steps uses only the surroundings of the mouth: a third of the computation.
 CROP = 192  # pixels, a multiple of the network's 32
-_STRIDE = 32  # pixels of the face for each place of the audio branch's output
 
-Place = tuple[slice, slice]
 CropPlaces = tuple[list[int], list[int]]
 """Rows and columns at which a crop may begin, pixels."""
-WHOLE: Place = (slice(0, FACE), slice(0, FACE))
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ def crop_places(mouth: tuple[float, float]) -> CropPlaces:
 
     They are multiples of the network's stride, so that the audio branch's output can be cropped alike.
     """
-    possible = range(0, FACE - CROP + 1, _STRIDE)
+    possible = range(0, FACE - CROP + 1, STRIDE)
 
     def nearest(middle: float, count: int) -> list[int]:
         first = middle * FACE - CROP / 2
@@ -106,7 +104,7 @@ def to_target(faces: Tensor) -> Tensor:
 
 def infer(network: TorchGenerator, batch: Batch) -> Tensor:
     """Return the network's output [B,3,h,w] for a batch of whole faces or crops."""
-    rows, columns = (slice(x.start // _STRIDE, x.stop // _STRIDE) for x in batch.at)
+    rows, columns = (slice(x.start // STRIDE, x.stop // STRIDE) for x in batch.at)
     features = network.audio_model(batch.audio)[:, :, rows, columns]
     inputs = batch.inputs.contiguous(memory_format=torch.channels_last)
     return network.from_audio_features(inputs, features)
