@@ -65,12 +65,14 @@ class Case:
         repository: the service with a generator of random weights.
         raw_repository: the plain generator alone.
         demo: the service with the trained demo avatar, which has half the width.
+        students: one whose demo avatar has taught smaller generators, with their profiles; or None.
     """
 
     repository: Path
     raw_repository: Path
     inputs: RenderInputs
     demo: Path
+    students: Path | None = None
 
 
 def cores() -> int:
@@ -78,11 +80,11 @@ def cores() -> int:
     return len(psutil.Process().cpu_affinity() or [0])
 
 
-def build(width: float) -> Case:
+def build(width: float, students: Path | None = None) -> Case:
     """Return the demo avatar's frames with networks of a width; 1 is the true size.
 
     The weights are random from a seed: they draw noise that no face shows. Files that an earlier call
-    built are used again.
+    built are used again. `students` is the case's.
     """
     repository, raw = WORK / f"models-{width}", WORK / f"raw-{width}"
     dataset, encoder = draw_dataset(), WORK / "audio_encoder.onnx"
@@ -94,7 +96,7 @@ def build(width: float) -> Case:
     if not (raw / (AVATAR + RAW) / "1/model.onnx").exists():
         write_raw_repository(repository, AVATAR, generator, raw, threads=cores())
     inputs = prepare(dataset, generator, encoder, WORK / "crops")
-    return Case(repository, raw, inputs, build_demo())
+    return Case(repository, raw, inputs, build_demo(), students)
 
 
 def build_demo() -> Path:

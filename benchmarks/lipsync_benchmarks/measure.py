@@ -28,17 +28,24 @@ class Setup:
     Attributes:
         profile: the profile that its models are loaded in; "onnxruntime" is the plain config.
         avatar: "random" for the generator with random weights, "demo" for the trained demo avatar, "raw" for
-            the plain generator without the service.
+            the plain generator without the service, "students" for the repository of `Case.students`.
     """
 
     profile: str = ONNXRUNTIME
-    avatar: Literal["random", "demo", "raw"] = "random"
+    avatar: Literal["random", "demo", "raw", "students"] = "random"
 
     def repository(self, case: Case) -> Path:
         """Return the repository of the case that this setup serves."""
-        return {"random": case.repository, "raw": case.raw_repository, "demo": case.demo}[
-            self.avatar
-        ]
+        repositories = {
+            "random": case.repository,
+            "raw": case.raw_repository,
+            "demo": case.demo,
+            "students": case.students,
+        }
+        found = repositories[self.avatar]
+        if found is None:
+            raise ValueError("no repository with students; there is --students")
+        return found
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from .job import JobProcess
 from .measure import Setup, serve
 from .memory_parts import parts_tables
 from .processes import Memory, memory_of, processes_by_model
+from .rows import student_profiles
 from .service import Clips
 from .tables import table
 
@@ -103,14 +104,16 @@ USS is a process's own memory, shared is its resident memory that other processe
 what several processes map once between them: only PSS adds up.
 """
     one: Memory | None = None
-    for name in servers:
-        setup = SETUPS[name]
+    setups = {name: SETUPS[name] for name in servers}
+    if case.students is not None:
+        setups |= {p: Setup(p, "students") for p in student_profiles(case.students)}
+    for name, setup in setups.items():
         if setup.profile == OPENVINO_BF16 and not cpu_has_bf16():
             continue
         click.echo(f"memory: {name}", err=True)
         ready, used = measure_budget(case, setup, scratch)
         one = total(used) if setup == SETUPS["demo"] else one
-        avatar = "demo avatar" if setup.avatar == "demo" else "true-size avatar"
+        avatar = "true-size avatar" if setup.avatar == "random" else "demo avatar"
         text += f"\n### {avatar}, {setup.profile}\n\n{budget_table(ready, used)}"
     if one is not None:
         click.echo("memory: two avatars", err=True)
@@ -123,11 +126,16 @@ what several processes map once between them: only PSS adds up.
 
 @click.command()
 @click.option("--servers", default=",".join(SETUPS), help="Servers to measure, with commas.")
-def main(servers: str) -> None:
+@click.option(
+    "--students",
+    type=click.Path(path_type=Path, exists=True),
+    help="A repository whose demo avatar has students and profiles of them.",
+)
+def main(servers: str, students: Path | None) -> None:
     """Measure the memory of each process, and its parts."""
-    chosen = servers.split(",")
+    chosen = [name for name in servers.split(",") if name]
     if unknown := set(chosen) - set(SETUPS):
         raise click.BadParameter(f"no server {min(unknown)}; there are {', '.join(SETUPS)}")
-    case = build(1.0)
+    case = build(1.0, students)
     with tempfile.TemporaryDirectory(dir=WORK) as scratch:
         click.echo(memory_section(case, Path(scratch), chosen))

@@ -60,6 +60,11 @@ def split(_: click.Context, __: click.Parameter, text: str | None) -> list[str] 
 @click.option("--turns", default=3, help="Number of times that each row runs.")
 @click.option("--width", default=1.0, help="Width of the network; 1 is the true size.")
 @click.option("--seconds", default=SECONDS, help="Length of the clip.")
+@click.option(
+    "--students",
+    type=click.Path(path_type=Path, exists=True),
+    help="A repository whose demo avatar has students and profiles of them: rows and sessions of these, too.",
+)
 @click.option("--keep-ratios", is_flag=True, help="Also measure and keep the ratios of `quick`.")
 @click.option("--page", type=click.Path(path_type=Path), help="Write the results to this file.")
 def main(
@@ -68,6 +73,7 @@ def main(
     turns: int,
     width: float,
     seconds: float,
+    students: Path | None,
     keep_ratios: bool,
     page: Path | None,
 ) -> None:
@@ -77,7 +83,7 @@ def main(
     begun = time.perf_counter()
     images = (page.parent if page else ROOT / "out") / "images"
     options = ReportOptions(width, seconds, turns, keys, images)
-    case = build(width)
+    case = build(width, students)
     text = f"# Benchmarks\n\n`make bench` wrote this page on {machine()}.\n"
     with tempfile.TemporaryDirectory(dir=WORK) as folder:
         scratch = Path(folder)
@@ -175,13 +181,12 @@ def memory_section(case: Case, scratch: Path, _: ReportOptions) -> str:
     return memory.memory_section(case, scratch)
 
 
-def sessions_section(_: Case, __: Path, options: ReportOptions) -> str:
+def sessions_section(case: Case, _: Path, options: ReportOptions) -> str:
     """Measure the number of live sessions that this machine carries."""
     from . import sessions
 
-    return sessions.sessions_section(
-        sessions.cases_of(["demo", str(options.width)], list(CPU_PROFILES)), SESSION_S
-    )
+    cases = sessions.cases_of(["demo", str(options.width)], list(CPU_PROFILES), case.students)
+    return sessions.sessions_section(cases, SESSION_S)
 
 
 def deployment_section(case: Case, _: Path, __: ReportOptions) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -10,12 +11,18 @@ import click
 from lipsync_client.protocol import SAMPLE_RATE, frame_count
 from lipsync_embedded import Server
 from lipsync_embedded.accelerator import cpu_has_bf16
-from lipsync_preprocessing.profiles.settings import ONNXRUNTIME, OPENVINO_BF16, OPENVINO_F32
+from lipsync_preprocessing.profiles.settings import (
+    ONNXRUNTIME,
+    OPENVINO_BF16,
+    OPENVINO_F32,
+    PROFILES,
+)
+from lipsync_preprocessing.repository import GENERATOR, STUDENT_CARD, Repository
 
 from .baselines.network import Network, TritonNetwork
 from .baselines.parallel import ParallelComposite, SessionPool
 from .baselines.sequential import Cached, Sequential
-from .case import Case, speech_file
+from .case import AVATAR, Case, speech_file
 from .job import Job, JobProcess
 from .measure import Row, Setup
 from .service import Clips, Result
@@ -42,6 +49,8 @@ def choose(
     speech = speech_file(seconds)
     frames = frame_count(round(seconds * SAMPLE_RATE))
     rows = earlier_rows(case, speech, frames, scratch, pool) + service_rows(speech, scratch)
+    if case.students is not None:
+        rows += student_rows(case.students, speech, scratch)
     if keys is None:
         return rows
     if unknown := set(keys) - {row.key for row in rows}:
@@ -137,6 +146,40 @@ def service_rows(speech: Path, scratch: Path) -> list[Row]:
     if not cpu_has_bf16():
         rows = [row for row in rows if row.setup and row.setup.profile != OPENVINO_BF16]
     return rows
+
+
+def student_rows(repository: Path, speech: Path, scratch: Path) -> list[Row]:
+    """Return a row for each profile of a student of the demo avatar."""
+
+    def job(server: Server | None) -> Job:
+        assert server is not None
+        return Clips(server.grpc_url, speech, scratch / "student")
+
+    return [
+        Row(
+            profile,
+            f"demo avatar, {student_title(repository, profile)}, speech to MP4",
+            job,
+            Setup(profile, "students"),
+        )
+        for profile in student_profiles(repository)
+    ]
+
+
+def student_profiles(repository: Path) -> list[str]:
+    """Return the profiles of the demo avatar that serve a student."""
+    profiles = Repository(repository).avatar(AVATAR).profiles
+    return [profile for profile in profiles if profile not in PROFILES]
+
+
+def student_title(repository: Path, profile: str) -> str:
+    """Return a student's width, its part of the face and its engine."""
+    store = Repository(repository)
+    (student,) = (s for s in store.avatar(AVATAR).students if profile.endswith(f"-{s.name}"))
+    folder = store.model_file(AVATAR + GENERATOR, student.version).parent
+    top, bottom, left, right = json.loads((folder / STUDENT_CARD).read_text())["region"]
+    engine = profile.removesuffix(f"-{student.name}")
+    return f"student of width {student.width}, {bottom - top}x{right - left} of its face, {engine}"
 
 
 def sweep(case: Case, speech: Path, scratch: Path) -> dict[PoolSize, float]:

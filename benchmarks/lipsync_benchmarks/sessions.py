@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import click
 
@@ -15,6 +16,7 @@ from .job import JobProcess
 from .live_sessions import LiveSessions
 from .measure import Setup, serve
 from .processes import cpu_seconds, memory_of, server_processes
+from .rows import student_profiles, student_title
 from .tables import table
 
 LIMIT = 0.01  # share of repeated frames
@@ -131,12 +133,15 @@ to one session. The last column gives the smallest number that was not carried, 
 {table(head, lines)}"""
 
 
-def cases_of(avatars: list[str], profiles: list[str]) -> dict[str, tuple[Case, Setup]]:
+def cases_of(
+    avatars: list[str], profiles: list[str], students: Path | None = None
+) -> dict[str, tuple[Case, Setup]]:
     """Return the servers to measure, by name.
 
     Args:
         avatars: "demo", or widths of the network with random weights.
         profiles: names of profiles; bf16 is left out where the processor lacks it.
+        students: a repository whose students are measured too.
     """
     found = {}
     for avatar in avatars:
@@ -148,14 +153,24 @@ def cases_of(avatars: list[str], profiles: list[str]) -> dict[str, tuple[Case, S
             else:
                 name = f"width {float(avatar):g}, {profile}"
                 found[name] = build(float(avatar)), Setup(profile, "random")
+    if students is not None:
+        for profile in student_profiles(students):
+            name = f"demo avatar, {student_title(students, profile)}"
+            found[name] = build(1.0, students), Setup(profile, "students")
     return found
 
 
 @click.command()
 @click.option("--avatars", default="demo,1", help="demo, or widths of the network, with commas.")
+@click.option(
+    "--students",
+    type=click.Path(path_type=Path, exists=True),
+    help="A repository whose demo avatar has students and profiles of them.",
+)
 @click.option("--profiles", default=",".join(CPU_PROFILES), help="Profiles, with commas.")
 @click.option("--seconds", default=15.0, help="Seconds of each session that are counted.")
-def main(avatars: str, profiles: str, seconds: float) -> None:
+def main(avatars: str, profiles: str, seconds: float, students: Path | None) -> None:
     """Measure the number of live sessions that this machine carries."""
-    cases = cases_of(avatars.split(","), profiles.split(","))
+    names = [name for name in avatars.split(",") if name]
+    cases = cases_of(names, profiles.split(","), students)
     click.echo(sessions_section(cases, seconds))

@@ -19,7 +19,11 @@ from lipsync_preprocessing.commands.common import (
 from lipsync_preprocessing.commands.train import course_options
 
 
-@click.command()
+# A student that begins with its teacher's weights needs fewer steps than a training from nothing.
+_COURSE = {"crops": 1500, "steps": 800, "crop_batch": 4, "batch": 4}
+
+
+@click.command(context_settings={"default_map": _COURSE})
 @click.argument("name")
 @click.option(
     "--width",

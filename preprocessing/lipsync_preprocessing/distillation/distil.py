@@ -57,7 +57,7 @@ MOUTH, FACE_ITSELF = REGIONS = "mouth", "face"
 LESSONS, CHECKPOINT, STUDENT = "lessons", "student.pth", "student"
 _GRADIENT = 0.5  # weight of this loss; that of the pixels is 1
 _JUDGED, _SHOWN = 24, 6  # held-out rows that the training is watched on, and shown
-_HEIRS_RATE = 0.1  # of the learning rates, for a network that begins with its teacher's weights
+_HEIRS_RATE = 0.3  # of the learning rates, for a network that begins with its teacher's weights
 _COUNTED = 8  # pairs with which its batch norms are counted
 
 
