@@ -6,6 +6,7 @@ import copy
 import json
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -157,12 +158,22 @@ class Refused:
 
 @pytest.fixture(scope="module")
 def refused(with_berta: Path, spoken: Path, tmp_path_factory: pytest.TempPathFactory) -> Refused:
+    """Return a training without the teacher's weights, as where the teacher is another network."""
     root, lines = tmp_path_factory.mktemp("refused"), list[str]()
     repository = shutil.copytree(with_berta, root / "models")
     before = files(repository)
-    with pytest.raises(TrainingError, match=r"student of width 1/16 is refused: expected PSNR"):
+    refusal = r"student of width 1/16 is refused: expected PSNR"
+    with stranger(), pytest.raises(TrainingError, match=refusal):
         teach(repository, spoken, root / "work", OPTIONS, say=lines.append)
     return Refused(root / "work", lines, files(repository) == before)
+
+
+@contextmanager
+def stranger() -> Iterator[None]:
+    """Let a student begin with nothing of its teacher's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lipsync_preprocessing.distillation.distil.inherit", lambda *_: False)
+        yield
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -188,8 +199,9 @@ def test_an_interrupted_training_goes_on_bit_for_bit(
         if what == "teaching" and done == 7:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
+    with stranger(), pytest.raises(KeyboardInterrupt):
         teach(berta, spoken, tmp_path, OPTIONS, report=interrupt)
+    assert "teaching the audio branch 3" in seen
     assert "the teacher's patches 65" in seen
     assert "the teacher's patches 64" not in seen
     assert (tmp_path / "lessons" / DONE).read_text() == kept

@@ -18,11 +18,13 @@ from draw import draw_face
 from google.protobuf import json_format
 from numpy.typing import NDArray
 
+from lipsync_benchmarks import random_weights
 from lipsync_embedded import Server, accelerator, graph_steps
 from lipsync_embedded.config_error import ConfigError
 from lipsync_embedded.onnx_model import OnnxModel
+from lipsync_preprocessing import networks
 from lipsync_preprocessing.graphs.compile import compile_generator
-from lipsync_preprocessing.graphs.networks import prepare_generator
+from lipsync_preprocessing.graphs.networks import Generator, prepare_generator
 from lipsync_preprocessing.repository import Repository, write_config
 from support import oracle
 from support.decoded_frames import assert_same_frames, psnr
@@ -128,6 +130,36 @@ def test_a_kept_visual_half_costs_no_exactness(run: Run, precision: str, budget_
     else:  # the visual half was computed in f32 and rounded once
         exact, _ = run(precision="f32")
         assert psnr(cached, exact) >= psnr(uncached, exact)
+
+
+@pytest.mark.parametrize("cache_mb", ["0", "64"])
+def test_a_part_of_the_face_is_what_onnx_runtime_gives(
+    toy_repository: Path, tmp_path: Path, cache_mb: str
+) -> None:
+    """A student's graph, whose patch has pixels of the frame beside those of the network."""
+    rng = np.random.default_rng(0)
+    at = slice(128, 288), slice(64, 288)
+    network = networks.build_generator(random_weights.generator_state(1 / 8), at=at)
+    faces = rng.integers(0, 256, (FRAMES, 320, 320, 3), np.uint8)
+    model = compile_generator(Generator(network, "input", "audio", "output", at), faces)
+    onnx.save(model, str(tmp_path / "model.onnx"))
+    loop_index = np.arange(8, dtype=np.int64)[:, None]
+    audio = rng.random((8, 32, 16, 16), np.float32)
+    openvino_settings = config(
+        toy_repository, "toy_generator", precision="f32", visual_cache_mb=cache_mb
+    )
+    plain = {k: v for k, v in openvino_settings.items() if k != "optimization"}
+    patches = []
+    for settings in (openvino_settings, plain):
+        engine = OnnxModel(tmp_path, settings, "CPU", 0)
+        patches.append(next(engine.run([[loop_index, audio]]))[0])
+        kept = "visual half of 4 of 4 frames kept" in engine.description
+        assert kept == (settings is openvino_settings and cache_mb == "64")
+    assert_same_frames(*patches)
+    outside = np.ones((320, 320), bool)
+    outside[at] = False
+    shown = faces[[1, 2, 3, 2, 1, 0, 1, 2]]
+    np.testing.assert_array_equal(patches[0][:, outside], shown[:, outside])
 
 
 @pytest.fixture(scope="module")
