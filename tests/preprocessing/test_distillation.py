@@ -21,7 +21,8 @@ from click.testing import CliRunner
 
 from lipsync_preprocessing.cli import main
 from lipsync_preprocessing.distillation import figures, speech
-from lipsync_preprocessing.distillation.distil import CHECKPOINT, DistilOptions, distil
+from lipsync_preprocessing.distillation.course import DistilOptions
+from lipsync_preprocessing.distillation.distil import CHECKPOINT, distil
 from lipsync_preprocessing.distillation.inheritance import inherit
 from lipsync_preprocessing.distillation.lessons import DONE, make_plan, rows
 from lipsync_preprocessing.distillation.region import moved_region
@@ -55,7 +56,7 @@ def short_trainings() -> Iterator[None]:
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "_NORM_BATCHES", 2)
-        patch.setattr("lipsync_preprocessing.distillation.distil._JUDGED", 6)
+        patch.setattr("lipsync_preprocessing.distillation.course._JUDGED", 6)
         yield
     torch.set_num_threads(before)
 
@@ -172,7 +173,7 @@ def refused(with_berta: Path, spoken: Path, tmp_path_factory: pytest.TempPathFac
 def stranger() -> Iterator[None]:
     """Let a student begin with nothing of its teacher's."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lipsync_preprocessing.distillation.distil.inherit", lambda *_: False)
+        patch.setattr("lipsync_preprocessing.distillation.course.inherit", lambda *_: False)
         yield
 
 
@@ -284,6 +285,15 @@ def test_a_student_of_the_teachers_width_leaves_the_rest_of_the_frame(
     own = np.abs(lessons.faces[frame][region][inner].astype(int) - truth[region][inner]).mean()
     print(f"{away:.1f} grey levels from the teacher, the frame's own face {own:.1f}")
     assert away < 0.5 * own
+
+
+def test_a_student_that_saves_nothing_is_not_begun(
+    berta: Path, spoken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lipsync_preprocessing.distillation.distil.moved_region", lambda *_: WHOLE)
+    for _ in range(2):  # the second one, too: there is nothing to resume
+        with pytest.raises(TrainingError, match=r"moves the whole face.* a --width below 1/8"):
+            teach(berta, spoken, tmp_path, replace(OPTIONS, width=2 * SMALLEST))
 
 
 def renamed(model: onnx.ModelProto) -> onnx.ModelProto:

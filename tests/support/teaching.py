@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lipsync_preprocessing.distillation.distil import DistilOptions
+from lipsync_preprocessing.distillation.course import DistilOptions
 from lipsync_preprocessing.distillation.figures import Paster
 from lipsync_preprocessing.distillation.lessons import Lessons, make_plan, rows, write_lessons
 from lipsync_preprocessing.distillation.mouth import TaughtMouth

@@ -18,7 +18,6 @@ from lipsync_preprocessing.commands.common import (
 )
 from lipsync_preprocessing.commands.train import course_options
 
-
 # A student that begins with its teacher's weights needs fewer steps than a training from nothing.
 _COURSE = {"crops": 1500, "steps": 800, "crop_batch": 4, "batch": 4}
 
@@ -83,7 +82,7 @@ def distil(
         versions = remove_students(repository, name, width)
         say(f"{name}: deleted versions {', '.join(map(str, versions))}")
         return
-    from lipsync_preprocessing.distillation.distil import DistilOptions
+    from lipsync_preprocessing.distillation.course import DistilOptions
     from lipsync_preprocessing.distillation.distil import distil as teach
     from lipsync_preprocessing.distillation.speech import default_speech
     from lipsync_preprocessing.training.loop import LoopSettings

@@ -141,6 +141,7 @@ class Lessons:
         plan: their rows.
         faces: uint8 [K,320,320,3] BGR, of the avatar's frames.
         truths: uint8 [n,320,320,3] BGR, the teacher's patches.
+        region: the part of the face that is taught.
     """
 
     def __init__(self, folder: Path, plan: Plan, voices: Voices) -> None:
@@ -149,14 +150,14 @@ class Lessons:
         self.truths: Image = np.load(folder / TRUTHS, mmap_mode="r")
         self._places = crop_places((0.5, 0.5))
         self._weights = torch.ones(FACE, FACE)
-        self._region: Place = WHOLE
+        self.region: Place = WHOLE
 
     def look_at(self, mouth: tuple[float, float], weights: Tensor, region: Place) -> None:
         """Take weights of pixels [320,320], and a region of the face alone.
 
         Of the whole face, crops lie about the mouth, given as x and y in parts of the face's side.
         """
-        self._places, self._weights, self._region = crop_places(mouth), weights, region
+        self._places, self._weights, self.region = crop_places(mouth), weights, region
 
     def probes(self) -> tuple[list[Image], list[Image], list[Image]]:
         """Return patches of the training part; for each the patch of its frame in silence, and its face."""
@@ -167,8 +168,8 @@ class Lessons:
 
     def batch(self, rng: np.random.Generator, size: int, crop: bool = False) -> Batch:
         """Return `size` pairs of the training part."""
-        whole = self._region == WHOLE
-        at = random_place(rng, self._places) if crop and whole else self._region
+        whole = self.region == WHOLE
+        at = random_place(rng, self._places) if crop and whole else self.region
         return self.pairs(rng.integers(self.plan.train.start, self.plan.train.stop, size), at)
 
     def pairs(self, rows: Numbers, at: Place = WHOLE) -> Batch:
