@@ -18,7 +18,7 @@ from lipsync_embedded import Server
 from lipsync_preprocessing.profiles.files import write_profile
 from lipsync_preprocessing.profiles.settings import ONNXRUNTIME, ProfileSettings
 from lipsync_web import WebSettings, cli
-from support.replicas import free_port
+from support.replicas import free_port, wait_until
 from support.servers import ServerPool
 from support.web import running
 
@@ -97,6 +97,8 @@ def test_a_server_that_starts_later_tells_it_too(telling: Path) -> None:
         assert refusal is not None
         assert (count, refusal.status_code) == (0, 502)
         with Server(telling, models=["toy"], profile=ONNXRUNTIME, grpc_port=port):
+            # gRPC tries again only some time after a connection was refused.
+            wait_until("served", lambda: httpx.get(f"{url}/v1/avatars", timeout=60).is_success)
             check_limit(url, 2)
 
 
