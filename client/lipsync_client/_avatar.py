@@ -35,6 +35,8 @@ class Avatar:
         width, height: of its video, in pixels.
         frames: number of frames in its loop, which is played forwards and backwards.
         max_frames: number of frames that one request may ask for.
+        live_sessions: number of live sessions that one server carries with its profile; None if the server
+            does not tell.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Avatar:
     height: int
     frames: int
     max_frames: int
+    live_sessions: int | None = None
 
     def chunk_size(self, output: Output) -> int:
         """Return the number of frames in a request, if the caller chooses none.
@@ -77,12 +80,14 @@ class Avatar:
                     f"avatar {name}: this client expects {key} {expected}, the server has"
                     f" {parameters.get(key)!r}: use a client of the server's version"
                 )
+        sessions = parameters.get("live_sessions")
         return cls(
             name=name,
             width=int(parameters["width"]),
             height=int(parameters["height"]),
             frames=int(parameters["avatar_frames"]),
             max_frames=int(parameters["max_frames"]),
+            live_sessions=None if sessions is None else int(sessions),
         )
 
 

@@ -60,7 +60,7 @@ def served(path: Path) -> list[int]:
 
 def profile(repository: Path, name: str, student: bool) -> Path:
     students = Repository(repository).avatar("anna").students
-    settings = ProfileSettings(compositors=2)
+    settings = ProfileSettings(compositors=2, live_sessions=3)
     chosen = students[-1] if student else None
     write_profile(repository, "anna", name, settings, student=chosen)
     return repository / f"anna_generator/configs/{name}{'-half' if student else ''}.pbtxt"
@@ -84,6 +84,7 @@ def test_the_usual_config_and_profiles_keep_serving_the_avatars_own(
     assert "#   version_policy: the student of width 1/2" in head
     assert (anna / encoder_of(anna) / "configs/onnxruntime-half.pbtxt").exists()
     assert (anna / "anna_compositor/configs/onnxruntime-half.pbtxt").exists()
+    assert (anna / "anna/configs/onnxruntime-half.pbtxt").exists()
     avatar = Repository(anna).avatar("anna")
     assert avatar.versions == (1,)
     assert [(s.version, s.width, s.teacher) for s in avatar.students] == [(2, "1/2", 1)]
@@ -114,7 +115,9 @@ def test_an_update_is_served_and_prune_takes_what_the_old_generator_taught(
     assert sorted(prune_versions(anna, "anna")) == [1, 2]
     assert usual.read_text() == text
     assert plain.read_text() == plain_text
-    assert list(profile_files(anna)) == ["anna_compositor", "anna_generator", encoder_of(anna)]
+    models = ["anna", "anna_compositor", "anna_generator", encoder_of(anna)]
+    assert {path.name for path in anna.glob("*/configs/*")} == {"onnxruntime.pbtxt"}
+    assert list(profile_files(anna)) == models
     assert Repository(anna).avatar("anna").profiles == ("onnxruntime",)
     assert [p.name for p in (anna / "anna_generator").iterdir() if p.name.isdecimal()] == ["3"]
 
@@ -148,7 +151,7 @@ def test_a_profile_moves_to_the_newest_student_of_its_width(anna: Path, add_one:
     assert prune_versions(anna, "anna") == [2]
     assert served(half) == [4]
     assert "deleted versions 4" in done(anna, "distil", "anna", "--width", "1/2", "--remove")
-    assert not half.exists()
+    assert profile_files(anna) == {}
     assert served(anna / "anna_generator/config.pbtxt") == [1]
     remove_students(anna, "anna", QUARTER)
     assert served(anna / "anna_generator/config.pbtxt") == []

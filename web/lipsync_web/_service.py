@@ -18,7 +18,7 @@ from ._callers import Callers
 from ._peer import check_offer
 from ._problems import Problem
 from ._session import WebSession
-from ._settings import WebSettings
+from ._settings import USUAL_MAX_SESSIONS, WebSettings
 from .jobs.files import JobFiles
 from .jobs.open_store import open_store
 from .jobs.queue import JobQueue
@@ -85,11 +85,12 @@ class Service:
             LipSyncError: the server or the avatar is not there.
         """
         check_offer(offer)  # before anything is taken for it
+        limit = await self._max_sessions(avatar)
         self._sessions = {key: s for key, s in self._sessions.items() if not s.ended}
-        if len(self._sessions) + self._opening >= self.settings.max_sessions:
+        if len(self._sessions) + self._opening >= limit:
             raise Problem(
                 503,
-                f"All {self.settings.max_sessions} live sessions are taken. Try again later.",
+                f"All {limit} live sessions are taken. Try again later.",
                 {"retry-after": "10"},
             )
         self._opening += 1
@@ -105,6 +106,13 @@ class Service:
             self._opening -= 1
         self._sessions[session.id] = session
         return session, answer
+
+    async def _max_sessions(self, avatar: str) -> int:
+        """Return the live sessions at once that this avatar allows; those of other avatars count too."""
+        if self.settings.max_sessions is not None:
+            return self.settings.max_sessions
+        told = (await self.client.avatar(avatar)).live_sessions
+        return USUAL_MAX_SESSIONS if told is None else told
 
     def session(self, key: str, *, may_have_ended: bool = False) -> WebSession:
         """Return a session.

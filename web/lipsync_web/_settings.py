@@ -7,6 +7,8 @@ from pathlib import Path
 
 from .jobs.settings import JobSettings
 
+USUAL_MAX_SESSIONS = 8  # where neither the user nor the server tells a number
+
 
 @dataclass(frozen=True)
 class IceServer:
@@ -34,7 +36,9 @@ class WebSettings:
             everybody is let in.
         callers_file: list of callers and their tokens, as the gateway's `callers.map`.
         ice_servers: offered to browsers and used by this service.
-        max_sessions: live sessions at once; a further one is refused with status 503.
+        max_sessions: live sessions at once; a further one is refused with status 503. None for the number
+            that the server tells for the avatar (`live_sessions` of its profile), or else
+            `USUAL_MAX_SESSIONS`.
         max_session_s: a session ends after this time.
         max_upload_bytes: size of an uploaded audio file.
         max_audio_s: length of an uploaded audio file.
@@ -51,7 +55,7 @@ class WebSettings:
     server_ca_file: Path | None = None
     token: str | None = field(default=None, repr=False)
     ice_servers: tuple[IceServer, ...] = ()
-    max_sessions: int = 8
+    max_sessions: int | None = None
     max_session_s: float = 3600.0
     max_upload_bytes: int = 64 << 20
     max_audio_s: float = 600.0

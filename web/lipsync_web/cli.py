@@ -15,7 +15,7 @@ import uvicorn
 
 from ._app import create_app
 from ._job_options import worker_options
-from ._settings import IceServer, WebSettings
+from ._settings import USUAL_MAX_SESSIONS, IceServer, WebSettings
 from .jobs.files import FilesUnreachable
 from .jobs.settings import JobSettings, WorkerSettings
 from .jobs.store import StoreUnreachable
@@ -64,10 +64,9 @@ def _ice_servers(
 )
 @click.option(
     "--max-sessions",
-    default=WebSettings.max_sessions,
-    show_default=True,
     type=click.IntRange(1),
-    help="Live sessions at once.",
+    help="Live sessions at once.  [default: as many as the avatar's profile carries, or"
+    f" {USUAL_MAX_SESSIONS}]",
 )
 @click.option(
     "--workers",
@@ -129,7 +128,7 @@ def main(context: click.Context, /, **options: Any) -> None:
 
 def _serve(worker: WorkerSettings, host: str, port: int, token_file: Path | None,
            callers_file: Path | None, insecure: bool, certificate: Path | None, key: Path | None,
-           ice_servers: tuple[IceServer, ...], max_sessions: int, workers: int, max_jobs: int,
+           ice_servers: tuple[IceServer, ...], max_sessions: int | None, workers: int, max_jobs: int,
            max_caller_jobs: int, max_upload_mib: int, max_audio_s: float, url_hosts: tuple[str, ...],
            metrics_port: int | None) -> None:  # fmt: skip
     """Serve until a signal."""

@@ -53,9 +53,10 @@ def avatars(connection: Connection, repository: Path | None, as_json: bool) -> N
         click.echo(json.dumps([vars(a) for a in found]))
         return
     for a in found:
+        sessions = "" if a.live_sessions is None else f", {a.live_sessions} live sessions"
         click.echo(
             f"{a.name}: {a.width}x{a.height}, {a.frames} frames,"
-            f" up to {a.max_frames} frames per request"
+            f" up to {a.max_frames} frames per request{sessions}"
         )
 
 

@@ -66,6 +66,12 @@ _GPU_COMPOSITORS = 4
     help="TensorRT: folder, where Triton runs, for engines and timings."
     f"  [default: {ProfileSettings.engine_cache}]",
 )
+@click.option(
+    "--live-sessions",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Live sessions at 25 fps that a server carries.  [default: measured on a CPU]",
+)
 @repository_option
 def tune(
     repository: Path,
@@ -79,6 +85,7 @@ def tune(
     compositors: int | None,
     gpu_memory_mb: int | None,
     engine_cache: str | None,
+    live_sessions: int | None,
 ) -> None:
     """Write an execution profile of the avatar NAME, for servers started with --profile.
 
@@ -86,6 +93,7 @@ def tune(
     """
     from lipsync_preprocessing.profiles import files
     from lipsync_preprocessing.profiles import tune as tuning
+    from lipsync_preprocessing.profiles.live_sessions import live_sessions_line
     from lipsync_preprocessing.repository import Repository
     from lipsync_preprocessing.repository.students import student_of, width_name
 
@@ -110,8 +118,10 @@ def tune(
         visual_cache_mb=visual_cache_mb or usual.visual_cache_mb,
         gpu_memory_mb=gpu_memory_mb or usual.gpu_memory_mb,
         engine_cache=engine_cache or usual.engine_cache,
+        live_sessions=live_sessions,
     )
     if gpu:
+        say(live_sessions_line(live_sessions, "a GPU is not measured: --live-sessions sets it"))
         paths = files.write_profile(repository, name, profile, settings, UNMEASURED, student)
     else:
         paths = tuning.tune(

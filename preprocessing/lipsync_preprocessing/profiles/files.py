@@ -73,6 +73,7 @@ def make_profile(
         name + GENERATOR: overlays.GENERATOR_ROLE,
         encoder: overlays.ENCODER_ROLE,
         name + COMPOSITOR: overlays.COMPOSITOR_ROLE,
+        name: overlays.ENSEMBLE_ROLE,
     }
     files = []
     for model, role in roles.items():
@@ -115,9 +116,10 @@ def write_profile(
             file.path.parent.mkdir(exist_ok=True)
             partial.replace(file.path)
         file_name = f"{profile_name(profile, student)}.pbtxt"
-        compositor = store.directory(name + COMPOSITOR) / CONFIGS / file_name
-        if compositor not in [file.path for file in files]:
-            _drop(compositor)  # of an earlier tuning
+        for model in (name + COMPOSITOR, name):
+            path = store.directory(model) / CONFIGS / file_name
+            if path not in [file.path for file in files]:
+                _drop(path)  # of an earlier tuning
     return [file.path for file in files]
 
 
@@ -191,7 +193,7 @@ def _remove(store: Repository, name: str, encoder: str, profiles: list[str]) -> 
     removed = [
         path
         for profile in profiles
-        for model in (name + GENERATOR, name + COMPOSITOR)
+        for model in (name + GENERATOR, name + COMPOSITOR, name)
         if _drop(path := store.directory(model) / CONFIGS / f"{profile}.pbtxt")
     ]
     return removed + drop_unused(store, encoder)
@@ -219,7 +221,7 @@ def stale_profiles(store: Repository, name: str) -> list[str]:
     """
     avatar = store.avatar(name)
     stale = set()
-    for model in (name + GENERATOR, name + COMPOSITOR, avatar.encoder):
+    for model in (name + GENERATOR, name + COMPOSITOR, name, avatar.encoder):
         directory = store.directory(model)
         for profile in set(profiles_of(directory)) & set(avatar.profiles):
             text = (directory / CONFIGS / f"{profile}.pbtxt").read_text(errors="replace")

@@ -102,16 +102,21 @@ class Bench:
         quiet = after.quiet_since(before, elapsed, cores())
         return Figures(candidate, fps, cpu_ms, psnr_db(frames, self._reference), quiet)
 
-    def chunks(self, candidate: Candidate, sizes: list[int]) -> dict[int, float]:
-        """Return the frames per second by the number of frames in a client's request."""
+    def chunks(self, candidate: Candidate, sizes: list[int]) -> tuple[dict[int, float], bool]:
+        """Return the frames per second by the number of frames in a client's request.
+
+        The second value tells whether no other work took the cores meanwhile.
+        """
         best = dict.fromkeys(sizes, 0.0)
-        with self._serving(candidate) as (clip, client, _):
+        with self._serving(candidate) as (clip, client, processes):
             self._time(clip, client, None)
+            before, begun = CpuTime.now(processes), time.perf_counter()
             for _ in range(_RUNS):  # alternating, so that other work affects all sizes alike
                 for size in sizes:
                     count, seconds = self._time(clip, client, size)
                     best[size] = max(best[size], count / seconds)
-        return best
+            after, elapsed = CpuTime.now(processes), time.perf_counter() - begun
+        return best, after.quiet_since(before, elapsed, cores())
 
     @contextmanager
     def _serving(

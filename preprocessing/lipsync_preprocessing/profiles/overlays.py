@@ -26,6 +26,7 @@ from lipsync_preprocessing.profiles.settings import (
 from lipsync_preprocessing.repository import set_parameter
 
 GENERATOR_ROLE, ENCODER_ROLE, COMPOSITOR_ROLE = "generator", "encoder", "compositor"
+ENSEMBLE_ROLE = "ensemble"
 
 # Batch sizes to warm up: a client's chunks, and what the batcher makes of several. An encoder gets fifteen
 # windows more than there are frames.
@@ -59,12 +60,14 @@ def changes_of(
 
     Args:
         profile: one of PROFILES.
-        role: "generator", "encoder" or "compositor".
+        role: "generator", "encoder", "compositor" or "ensemble".
         config: the model's usual config.
         settings: what the profile leaves open.
     """
     if role == COMPOSITOR_ROLE:
         return _compositor(config, settings)
+    if role == ENSEMBLE_ROLE:
+        return _ensemble(settings)
     if profile in CPU_PROFILES:
         return _cpu(profile, role, settings)
     if profile in GPU_PROFILES:
@@ -87,6 +90,14 @@ def _compositor(config: ModelConfig, settings: ProfileSettings) -> list[Change]:
         return []
     why = f"{count} processes paste and encode; they share the decoded frames"
     return [_instances(ModelInstanceGroup.KIND_CPU, count, why)]
+
+
+def _ensemble(settings: ProfileSettings) -> list[Change]:
+    count = settings.live_sessions
+    if count is None:
+        return []
+    why = "a server carries so many at 25 frames per second; lipsync-web refuses more"
+    return [_parameter("live_sessions", count, why)]
 
 
 def _cpu(profile: str, role: str, settings: ProfileSettings) -> list[Change]:

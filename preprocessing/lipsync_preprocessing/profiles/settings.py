@@ -24,6 +24,7 @@ class ProfileSettings:
         visual_cache_mb: memory of OpenVINO's cache of the network's visual half; 0 for none.
         gpu_memory_mb: limit of CUDA's arena for the generator.
         engine_cache: folder for TensorRT's engines and timings.
+        live_sessions: live sessions at 25 frames per second that a server carries; None if nobody knows.
     """
 
     threads: int = 1
@@ -32,3 +33,4 @@ class ProfileSettings:
     visual_cache_mb: int = 0
     gpu_memory_mb: int = 16384
     engine_cache: str = "/var/cache/lipsync"
+    live_sessions: int | None = None

@@ -11,6 +11,10 @@ from pathlib import Path
 from lipsync_preprocessing.embedded import embedded_server
 from lipsync_preprocessing.errors import AvatarError, ModelControlError
 from lipsync_preprocessing.profiles.files import write_profile
+from lipsync_preprocessing.profiles.live_sessions import (
+    live_sessions_line,
+    measured_live_sessions,
+)
 from lipsync_preprocessing.profiles.measuring import Bench, Candidate, Figures, cores
 from lipsync_preprocessing.profiles.settings import (
     ONNXRUNTIME,
@@ -47,7 +51,7 @@ def tune(
         repository: the model repository.
         name: of the avatar.
         profile: one that runs on a CPU, or "auto": the fastest of the exact ones.
-        settings: what is not measured, such as the cache's size.
+        settings: what is not measured, such as the cache's size; `live_sessions` is, where it is None.
         psnr_floor_db: bf16 is refused if its frames differ more than this from f32's.
         seconds: length of the clip that is rendered.
         student: the one to measure and serve, in the place of the avatar's own generator.
@@ -75,7 +79,7 @@ def tune(
     if quiet and cores() > 1:
         best = _with_more_instances(bench, best, say)
     limit = int(store.config(name).parameters["max_frames"].string_value)
-    chunks = bench.chunks(best.candidate, [n for n in _CHUNKS if n <= limit])
+    chunks, still_quiet = bench.chunks(best.candidate, [n for n in _CHUNKS if n <= limit])
     rates = ", ".join(f"{size}: {fps:.1f}" for size, fps in chunks.items())
     say(f"frames per second by frames per request: {rates}")
     chunk = max(chunks, key=lambda size: chunks[size]) if quiet else None
@@ -84,9 +88,17 @@ def tune(
     if profile == AUTO and faster.candidate.profile == OPENVINO_BF16:
         psnr = _db(faster.psnr_db)
         say(f"{OPENVINO_BF16} is faster and not exact ({psnr} dB): name it to choose it")
-    chosen = best.candidate
-    note = _note(best, chunk)
-    return write_profile(repository, name, chosen.profile, chosen.settings, note, student)
+    sessions, why = settings.live_sessions, "Live sessions: as --live-sessions said."
+    if sessions is None and quiet and still_quiet:
+        sessions, why = measured_live_sessions(chunks)
+    say(
+        live_sessions_line(
+            sessions, f"{_BUSY}: measure again when it is quiet, or give --live-sessions"
+        )
+    )
+    note = _note(best, chunk) + (f"\n{why}" if sessions else "")
+    chosen = replace(best.candidate.settings, live_sessions=sessions)
+    return write_profile(repository, name, best.candidate.profile, chosen, note, student)
 
 
 def _measure_all(bench: Bench, profile: str, settings: ProfileSettings, say: Say) -> list[Figures]:
