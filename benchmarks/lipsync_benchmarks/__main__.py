@@ -13,6 +13,7 @@ COMMANDS = {
     "quick": ("quick", "Measure a few short rows and compare them with the kept ratios."),
     "memory": ("memory", "Measure the memory of each process, and its parts."),
     "sessions": ("sessions", "Measure the number of live sessions that this machine carries."),
+    "quality": ("quality", "Compare engines and students with an avatar's own generator."),
     "live": ("live", "Measure live sessions as a conversation has them."),
     "doors": ("doors.command", "Measure WebRTC, a bot, LiveKit and the page with real peers."),
     "gpu": ("gpu.command", "Measure the network and the service on an NVIDIA GPU."),

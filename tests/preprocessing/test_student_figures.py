@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
+from lipsync_benchmarks import quality
+from lipsync_embedded.accelerator import cpu_has_bf16
 from lipsync_preprocessing.avatar.pack import read_pack
 from lipsync_preprocessing.distillation.figures import Figures, compare, edge_step
 from lipsync_preprocessing.distillation.mouth import TaughtMouth
@@ -52,6 +54,20 @@ def test_the_figures_of_the_teacher_itself_and_of_worse_ones(taught: Taught) -> 
     worse = compare(bright, taught.lessons, taught.mouth, taught.paste)
     assert worse.mouth_psnr_db < 25
     assert abs(worse.seam) > 1
+
+
+def test_the_benchmark_compares_the_engines_in_the_same_way(
+    with_berta: Path, spoken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quality, "_PAIRS", 12)
+    found = quality.figures_of(with_berta, NAME, [spoken], tmp_path)
+    exact = found["its own generator, OpenVINO f32"]
+    assert exact.refusal() is None
+    assert exact.patch_psnr_db > 60
+    assert exact.correlation > 0.9999
+    others = [name for name in found if "f32" not in name]
+    assert others == ["its own generator, OpenVINO bf16"] * cpu_has_bf16()
+    assert all(found[name].patch_psnr_db < exact.patch_psnr_db for name in others)
 
 
 def test_the_paste_is_the_compositors(with_berta: Path, taught: Taught) -> None:

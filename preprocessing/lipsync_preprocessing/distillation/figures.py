@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from lipsync_preprocessing.contract import BORDER, CROP
 from lipsync_preprocessing.dataset.types import Image
 from lipsync_preprocessing.distillation.lessons import Lessons, rows
 from lipsync_preprocessing.distillation.mouth import TaughtMouth
-from lipsync_preprocessing.distillation.teacher import ServedGenerator
+from lipsync_preprocessing.distillation.teacher import Floats
 from lipsync_preprocessing.repository import COMPOSITOR, Repository
 from lipsync_preprocessing.training.evaluation import best_shift, psnr, ssim
 
@@ -95,9 +96,14 @@ class Figures:
         return f"expected {'; '.join(wrong)}: {_ADVICE}" if wrong else None
 
 
-def compare(
-    student: ServedGenerator, lessons: Lessons, mouth: TaughtMouth, paste: Paster
-) -> Figures:
+class PatchSource(Protocol):
+    """A generator that is compared."""
+
+    def patches(self, frames: Sequence[int], windows: Floats) -> Iterator[Image]:
+        """Yield the patch of each of these frames with its audio window; see `ServedGenerator`."""
+
+
+def compare(student: PatchSource, lessons: Lessons, mouth: TaughtMouth, paste: Paster) -> Figures:
     """Return the figures of a student, on the held-out rows of the lessons."""
     plan, truths = lessons.plan, lessons.truths
     came, true, near, alike, whole, seams = [], [], [], [], [], []
@@ -165,7 +171,7 @@ def edge_step(picture: Image) -> float:
     return float(np.mean(steps))
 
 
-def _answers(student: ServedGenerator, lessons: Lessons, part: slice) -> Any:
+def _answers(student: PatchSource, lessons: Lessons, part: slice) -> Any:
     """Yield the rows of a part with the student's patches."""
     numbers = rows(part)
     frames = lessons.plan.frames[part].tolist()
