@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
@@ -52,13 +50,13 @@ def test_options_that_do_not_go_together(clips: Path, line: str) -> None:
 
 def test_completion(toy_repository: Path, tmp_path: Path) -> None:
     def complete(*words: str) -> list[str]:
-        environment = os.environ | {
+        environment = {
             "_LIPSYNC_CLIENT_COMPLETE": "bash_complete",
             "COMP_WORDS": " ".join(("lipsync-client", *words)),
             "COMP_CWORD": str(len(words)),
             "LIPSYNC_REPOSITORY": str(toy_repository),
         }
-        done = subprocess.run([CLIENT], env=environment, capture_output=True, text=True, timeout=60)
+        done = CliRunner().invoke(main, env=environment, prog_name="lipsync-client")
         return [line.split(",")[-1] for line in done.stdout.split()]
 
     assert complete("re") == ["render"]
