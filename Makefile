@@ -18,7 +18,7 @@ $(READY): pyproject.toml scripts/setup
 demo: $(READY)
 	scripts/demo "$(BIN)"
 
-## make demo-train  train the demo avatar's networks anew: over an hour on two cores
+## make demo-train  train the demo avatar's networks anew: an hour and a half on two cores
 demo-train: $(READY)
 	scripts/demo-train "$(BIN)"
 

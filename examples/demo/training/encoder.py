@@ -52,7 +52,7 @@ class Training:
 
 
 FIRST = Training(range(700), 3, 0.5, (0.88, 1.14), 3000, 2e-3)
-FURTHER = Training(range(1000, 2800), 2, 0.7, (0.8, 1.25), 2600, 1.5e-3)
+FURTHER = Training(range(1000, 2800), 2, 0.7, (0.8, 1.25), 5000, 1.5e-3)
 
 
 def make_examples(seed: int, training: Training) -> tuple[list[Floats], Floats, Floats]:
