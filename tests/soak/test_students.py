@@ -1,6 +1,6 @@
 """The demo avatar teaches smaller generators by the command's defaults, and they say what they hear.
 
-It took MINUTES minutes on two free cores with bf16 (docs/distil.md).
+It took 30 minutes on two free cores with bf16 (docs/distil.md).
 """
 
 from __future__ import annotations

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 from lipsync_preprocessing.contract import FRAME_RATE
 
-# The share of a render's frames per second that live sessions get (docs/live.md): they request few frames at
-# once, and their clients take a part of the cores.
-_SHARE = 0.75
+# Seconds that a frame of a live session takes longer than one of a render: sessions request few frames at
+# once, and their clients take a part of the cores. It fits all that docs/live.md measured.
+_MORE_S = 0.004
 
 
 def live_sessions(fps: float) -> int:
@@ -18,7 +18,7 @@ def live_sessions(fps: float) -> int:
     Args:
         fps: frames per second of a render.
     """
-    return max(1, math.floor(_SHARE * fps / FRAME_RATE))
+    return max(1, math.floor(1 / (1 / fps + _MORE_S) / FRAME_RATE))
 
 
 def measured_live_sessions(rates: Mapping[int, float]) -> tuple[int, str]:
@@ -29,7 +29,8 @@ def measured_live_sessions(rates: Mapping[int, float]) -> tuple[int, str]:
             disturbed least.
     """
     fps = max(rates.values())
-    return live_sessions(fps), f"Live sessions: {_SHARE:g} of {fps:.1f} frames per second."
+    why = f"from {fps:.1f} frames per second, and {1000 * _MORE_S:g} ms more a frame"
+    return live_sessions(fps), f"Live sessions: {why}."
 
 
 def live_sessions_line(sessions: int | None, otherwise: str) -> str:
