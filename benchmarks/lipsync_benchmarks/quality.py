@@ -1,4 +1,4 @@
-"""How near the engines and the students of an avatar are to its own generator in ONNX Runtime."""
+"""Compare the engines and the students of an avatar with its own generator in ONNX Runtime."""
 
 from __future__ import annotations
 
