@@ -3,8 +3,8 @@
 The training code has three kinds of audio features, and a checkpoint of one loads as one of another: the
 shapes are the same. But the batch norms bring the features of the training to values of order one in every
 layer. Features of another kind have another scale, and give values far from it: the mouth moves wildly, or
-hardly at all. Measured on the demo avatar: a scale of 1.2, and 5.4, 23 and 73 with embeddings three, ten
-and thirty times as large; a response of 0.95, and 0.08 with embeddings of a thirtieth.
+hardly at all. Measured on the demo avatar: a scale of 1.2, and 5.5, 24 and 75 with embeddings three, ten
+and thirty times as large; a response of 1.03, and 0.11 with embeddings of a thirtieth.
 
 Features of another kind that happen to have the same scale are not noticed.
 """
