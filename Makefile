@@ -30,7 +30,7 @@ web: $(READY)
 test: $(READY)
 	scripts/test "$(BIN)"
 
-## make test-fast  the tests that need neither a server nor a training
+## make test-fast  the tests that need neither a server nor seconds of training, compiling or building
 test-fast: $(READY)
 	$(BIN)/python -m pytest -m "not soak and not server and not slow" -n 2 --dist loadfile
 

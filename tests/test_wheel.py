@@ -22,6 +22,8 @@ from support.media_files import video_frames
 from support.toy_avatars import ROOT
 from support.triton_calls import speech
 
+pytestmark = pytest.mark.slow
+
 SOURCES = (
     "client",
     "preprocessing",

@@ -23,6 +23,8 @@ from lipsync_preprocessing.errors import RepositoryError
 from lipsync_preprocessing.repository import Repository
 from support.toy_datasets import make_raw
 
+pytestmark = pytest.mark.slow
+
 STAMP = ".lipsync-triton"
 
 

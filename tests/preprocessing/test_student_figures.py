@@ -20,6 +20,8 @@ from lipsync_preprocessing.errors import TrainingError
 from lipsync_preprocessing.repository import Repository
 from support.teaching import NAME, Echo, Taught
 
+pytestmark = pytest.mark.slow
+
 PERFECT = Figures(60.0, 1.0, 60.0, 1.0, 0, 1.0, 1.0, 0.0, 50)
 
 

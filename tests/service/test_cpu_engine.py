@@ -32,6 +32,8 @@ from support.left_out import HARDWARE
 from support.toy_avatars import ROOT, ToyAvatar
 from support.triton_calls import Triton, speech
 
+pytestmark = pytest.mark.slow
+
 FRAMES = 4  # of the avatar `wide`
 Patches = NDArray[Any]
 Run = Callable[..., tuple[Patches, str]]

@@ -20,6 +20,8 @@ from support.decoded_frames import assert_same_frames
 from support.oracle import Oracle
 from support.triton_calls import speech
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 0.6
 
 
