@@ -38,7 +38,7 @@ test-fast: $(READY)
 test-export: $(READY)
 	scripts/install-torch "$(BIN)"
 	$(BIN)/python -m pytest tests/preprocessing/test_checkpoint_export.py tests/preprocessing/test_training.py \
-	  tests/preprocessing/test_creation.py tests/preprocessing/test_distillation.py \
+	  tests/preprocessing/test_creation.py tests/preprocessing/test_distillation.py tests/preprocessing/test_inheritance.py \
 	  tests/preprocessing/test_student_figures.py
 
 ## make check     formatting, lint, types

@@ -19,7 +19,7 @@ from .job import JobProcess
 from .measure import Setup, serve
 from .memory_parts import parts_tables
 from .processes import Memory, memory_of, processes_by_model
-from .rows import student_profiles
+from .rows import student_profiles, students_option
 from .service import Clips
 from .tables import table
 
@@ -126,11 +126,7 @@ what several processes map once between them: only PSS adds up.
 
 @click.command()
 @click.option("--servers", default=",".join(SETUPS), help="Servers to measure, with commas.")
-@click.option(
-    "--students",
-    type=click.Path(path_type=Path, exists=True),
-    help="A repository whose demo avatar has students and profiles of them.",
-)
+@students_option
 def main(servers: str, students: Path | None) -> None:
     """Measure the memory of each process, and its parts."""
     chosen = [name for name in servers.split(",") if name]

@@ -23,7 +23,7 @@ from .case import ROOT, SECONDS, WORK, Case, build, machine, speech_file
 from .measure import Setup, serve, take_turns
 from .processes import own_mb, processes_by_model
 from .quick import WARM_UP_S, measure_quick
-from .rows import USUAL_POOL, choose, sweep
+from .rows import USUAL_POOL, choose, students_option, sweep
 from .tables import network_table, rows_table, sweep_table, table
 
 SWEEP_S = 1.34  # of speech: 32 frames
@@ -60,11 +60,7 @@ def split(_: click.Context, __: click.Parameter, text: str | None) -> list[str] 
 @click.option("--turns", default=3, help="Number of times that each row runs.")
 @click.option("--width", default=1.0, help="Width of the network; 1 is the true size.")
 @click.option("--seconds", default=SECONDS, help="Length of the clip.")
-@click.option(
-    "--students",
-    type=click.Path(path_type=Path, exists=True),
-    help="A repository whose demo avatar has students and profiles of them: rows and sessions of these, too.",
-)
+@students_option
 @click.option("--keep-ratios", is_flag=True, help="Also measure and keep the ratios of `quick`.")
 @click.option("--page", type=click.Path(path_type=Path), help="Write the results to this file.")
 def main(

@@ -166,10 +166,18 @@ def student_rows(repository: Path, speech: Path, scratch: Path) -> list[Row]:
     ]
 
 
+students_option = click.option(
+    "--students",
+    type=click.Path(path_type=Path, exists=True),
+    help="A repository whose demo avatar has students and profiles of them: measure these, too.",
+)
+
+
 def student_profiles(repository: Path) -> list[str]:
-    """Return the profiles of the demo avatar that serve a student."""
+    """Return the profiles of the demo avatar that serve a student; bf16 only where the processor has it."""
     profiles = Repository(repository).avatar(AVATAR).profiles
-    return [profile for profile in profiles if profile not in PROFILES]
+    found = [profile for profile in profiles if profile not in PROFILES]
+    return [p for p in found if cpu_has_bf16() or not p.startswith(OPENVINO_BF16)]
 
 
 def student_title(repository: Path, profile: str) -> str:

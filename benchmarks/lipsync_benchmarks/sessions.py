@@ -16,7 +16,7 @@ from .job import JobProcess
 from .live_sessions import LiveSessions
 from .measure import Setup, serve
 from .processes import cpu_seconds, memory_of, server_processes
-from .rows import student_profiles, student_title
+from .rows import student_profiles, student_title, students_option
 from .tables import table
 
 LIMIT = 0.01  # share of repeated frames
@@ -162,11 +162,7 @@ def cases_of(
 
 @click.command()
 @click.option("--avatars", default="demo,1", help="demo, or widths of the network, with commas.")
-@click.option(
-    "--students",
-    type=click.Path(path_type=Path, exists=True),
-    help="A repository whose demo avatar has students and profiles of them.",
-)
+@students_option
 @click.option("--profiles", default=",".join(CPU_PROFILES), help="Profiles, with commas.")
 @click.option("--seconds", default=15.0, help="Seconds of each session that are counted.")
 def main(avatars: str, profiles: str, seconds: float, students: Path | None) -> None:

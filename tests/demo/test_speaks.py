@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from lipsync_client import LipSyncClient, RenderOptions
 from lipsync_embedded import Server
 from support.demo_motion import pose_of
-from support.mouth_opening import opening
+from support.mouth_opening import SHIFTS, matches, opening
 
 HELD_OUT = Path(__file__).with_name("held_out")
 CLIPS = ("woman", "man")
@@ -65,12 +65,10 @@ def test_the_mouth_opens_as_it_should_and_when(spoken: dict[str, NDArray[Any]], 
     frames = spoken[clip]
     assert len(frames) == len(truth)
     came = np.array([opening(face(frame, i)) for i, frame in enumerate(frames)])
-    shifts = range(-4, 5)
-    inner = slice(4, len(truth) - 4)
-    match = [np.corrcoef(np.roll(came, s)[inner], truth[inner])[0, 1] for s in shifts]
+    match = matches(came, truth)
     print(f"{clip}: correlation {match[4]:.3f}, by shift {np.round(match, 3)}")
     assert match[4] >= 0.9
-    assert shifts[int(np.argmax(match))] == 0
+    assert SHIFTS[int(np.argmax(match))] == 0
     assert np.percentile(came, 95) == pytest.approx(np.percentile(truth, 95), rel=0.25)
 
 

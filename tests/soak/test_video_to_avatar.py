@@ -27,7 +27,7 @@ from lipsync_preprocessing.avatar.pack import read_pack
 from lipsync_preprocessing.bundle import make_repository
 from lipsync_preprocessing.cli import main
 from support.demo_motion import pose_of
-from support.mouth_opening import opening
+from support.mouth_opening import matches, opening
 from support.recordings import AUDIO_RATE, write_recording
 from support.toy_avatars import ROOT
 
@@ -90,8 +90,7 @@ def judge(client: LipSyncClient, avatar: str, first: int, count: int, folder: Pa
     for clip in ("woman", "man"):
         truth = np.array(json.loads((HELD_OUT / f"{clip}.json").read_text())["opening"])
         came = np.array(openings(client, HELD_OUT / f"{clip}.flac", avatar, first, count))
-        inner = slice(4, len(truth) - 4)
-        match = [np.corrcoef(np.roll(came, s)[inner], truth[inner])[0, 1] for s in range(-4, 5)]
+        match = matches(came, truth)
         print(f"{clip}: correlation {match[4]:.3f}, by shift {np.round(match, 3)}")
         assert match[4] >= 0.85
         assert int(np.argmax(match)) == 4

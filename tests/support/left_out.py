@@ -19,6 +19,7 @@ _NEEDS_PACKAGE = {
     "test_training.py": ("torch", "make test-export"),
     "test_creation.py": ("torch", "make test-export"),
     "test_distillation.py": ("torch", "make test-export"),
+    "test_inheritance.py": ("torch", "make test-export"),
     "test_student_figures.py": ("torch", "make test-export"),
     "test_pipecat.py": ("pipecat", "Python 3.11 or later"),
     "test_pipecat_webrtc.py": ("pipecat", "Python 3.11 or later"),

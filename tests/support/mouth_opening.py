@@ -16,6 +16,15 @@ _ROWS, _COLUMNS = (
 _DARK, _BRIGHT, _PALE = 100, 185, 50  # grey levels
 
 
+SHIFTS = range(-4, 5)  # frames
+
+
+def matches(came: NDArray[Any], truth: NDArray[Any]) -> list[float]:
+    """Return the correlation of rendered openings with the drawn ones for each of SHIFTS."""
+    inner = slice(4, len(truth) - 4)
+    return [float(np.corrcoef(np.roll(came, s)[inner], truth[inner])[0, 1]) for s in SHIFTS]
+
+
 def opening(face: NDArray[Any]) -> float:
     """Mean height between the lips, pixels of a face of 320.
 

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
 
+import onnx
 import torch
 
 from lipsync_preprocessing.avatar import add_student
@@ -73,7 +74,8 @@ def distil(
     store = Repository(repository)
     avatar = store.avatar(name)
     graph = _teachers_graph(store, avatar)
-    own = _checked_width(graph, avatar.name, options)
+    teachers = read_proto(graph)
+    own = _checked_width(teachers, avatar.name, options)
     teacher = ServedGenerator(graph, avatar.frames)
     precision = choose_precision(options.device, options.precision)
     if options.threads is not None:
@@ -107,7 +109,7 @@ def distil(
         (place / INPUTS).unlink()  # nothing was begun
         raise
     lessons.look_at(mouth.centre, mouth_weights(mouth.centre), region)
-    course = Course(lessons, mouth, read_proto(graph), folder, options, precision, report, say)
+    course = Course(lessons, mouth, teachers, folder, options, precision, report, say)
     training = course.begin()
     course.go_on(training)
     state = {k: v.cpu() for k, v in training.result().state_dict().items()}
@@ -173,9 +175,9 @@ def _teachers_graph(store: Repository, avatar: InstalledAvatar) -> Path:
     return graph_file(store.model_file(avatar.name + GENERATOR, avatar.versions[-1]))
 
 
-def _checked_width(graph: Path, name: str, options: DistilOptions) -> Fraction | None:
+def _checked_width(graph: onnx.ModelProto, name: str, options: DistilOptions) -> Fraction | None:
     """Return the teacher's width; raise TrainingError if the student would save nothing."""
-    teachers, width = width_of(read_proto(graph)), options.width
+    teachers, width = width_of(graph), options.width
     same = width == teachers and options.region == MOUTH
     if teachers is not None and width >= teachers and not same:
         raise TrainingError(

@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from lipsync_preprocessing.contract import AUDIO_SHAPE, FACE, MASK_COLUMNS, MASK_ROWS
 from lipsync_preprocessing.graphs.symbolic_batch import BATCH
+from lipsync_preprocessing.networks.graph_writer import slice_constants
 from lipsync_preprocessing.networks.layers import WHOLE, Place
 
 FADE = 16  # pixels inside the edge of a part of the face
@@ -47,7 +48,7 @@ def face_input_graph(
         "period": np.array([2 * max(last, 1)], np.int64),
         "white": np.array(255, np.float32),
         "mask": np.ascontiguousarray(mask[:, :, at[0], at[1]]),
-        **_bounds("seen", at),
+        **slice_constants("seen", at),
     }
     part = at != WHOLE
     nodes = [
@@ -59,7 +60,7 @@ def face_input_graph(
         helper.make_node("Abs", ["offset"], ["distance"]),
         helper.make_node("Sub", ["last", "distance"], ["frame"]),
         helper.make_node("Gather", [faces, "frame"], [PIXELS], axis=0),
-        *([_slice(PIXELS, "seen")] if part else []),
+        *([_slice(PIXELS, "seen", at)] if part else []),
         helper.make_node("Cast", ["seen" if part else PIXELS], ["levels"], to=TensorProto.FLOAT),
         helper.make_node("Div", ["levels", "white"], ["face"]),
         helper.make_node("Mul", ["face", "mask"], ["masked"]),
@@ -109,7 +110,7 @@ def partial_patch_graph(opset: int, ir_version: int, at: Place) -> onnx.ModelPro
     }
     outside = {k: v for k, v in outside.items() if all(s.stop > s.start for s in v)}
     nodes = [
-        _slice(OWN_PIXELS, "own"),
+        _slice(OWN_PIXELS, "own", at),
         helper.make_node("Cast", ["own"], ["own_levels"], to=TensorProto.FLOAT),
         helper.make_node("Add", ["own_levels", "half"], ["shown"]),  # bytes are truncated
         helper.make_node("Mul", ["raw", "scale"], ["painted"]),
@@ -117,7 +118,7 @@ def partial_patch_graph(opset: int, ir_version: int, at: Place) -> onnx.ModelPro
         helper.make_node("Mul", ["change", "fade"], ["faded"]),
         helper.make_node("Add", ["shown", "faded"], ["sum"]),
         helper.make_node("Cast", ["sum"], ["inside"], to=TensorProto.UINT8),
-        *(_slice(OWN_PIXELS, name) for name in outside),
+        *(_slice(OWN_PIXELS, name, where) for name, where in outside.items()),
     ]
     ends = "inside"
     for axis, names in ((3, ("left", ends, "right")), (2, ("above", "", "below"))):
@@ -129,10 +130,10 @@ def partial_patch_graph(opset: int, ir_version: int, at: Place) -> onnx.ModelPro
         "half": np.array(0.5, np.float32),
         "scale": np.array(255, np.float32),
         "fade": fade(at)[None, None],
-        **_bounds("own", at),
+        **slice_constants("own", at),
     }
     for name, where in outside.items():
-        constants |= _bounds(name, where)
+        constants |= slice_constants(name, where)
     tensors = [numpy_helper.from_array(v, k) for k, v in constants.items()]
     inputs = [_float("raw"), _bytes(OWN_PIXELS)]
     return make_model("patch", nodes, inputs, [_patch()], tensors, opset, ir_version)
@@ -186,16 +187,9 @@ def _squeeze(source: str, target: str, opset: int) -> onnx.NodeProto:
     return helper.make_node("Squeeze", [source, "axis"], [target])
 
 
-def _slice(source: str, name: str) -> onnx.NodeProto:
-    """Return a node that slices rows and columns, whose constants `_bounds` returns."""
-    constants = [f"{name}.{which}" for which in ("starts", "ends", "axes")]
-    return helper.make_node("Slice", [source, *constants], [name])
-
-
-def _bounds(name: str, at: Place) -> dict[str, npt.NDArray[np.int64]]:
-    bounds = [s.start for s in at], [s.stop for s in at], [2, 3]
-    keys = ("starts", "ends", "axes")
-    return {f"{name}.{k}": np.array(v, np.int64) for k, v in zip(keys, bounds, strict=True)}
+def _slice(source: str, name: str, at: Place) -> onnx.NodeProto:
+    """Return a node that slices rows and columns, whose constants `slice_constants` returns."""
+    return helper.make_node("Slice", [source, *slice_constants(name, at)], [name])
 
 
 def _patch() -> onnx.ValueInfoProto:

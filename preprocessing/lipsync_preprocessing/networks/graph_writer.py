@@ -18,6 +18,12 @@ IR_VERSION = 8
 BATCH_NORM_EPSILON = 1e-5  # torch.nn.BatchNorm2d's default
 
 
+def slice_constants(name: str, at: Sequence[slice]) -> dict[str, npt.NDArray[np.int64]]:
+    """Return the constants of a Slice node for rows and columns, by name and in the order of its inputs."""
+    bounds = {"starts": [s.start for s in at], "ends": [s.stop for s in at], "axes": [2, 3]}
+    return {f"{name}.{key}": np.array(value, np.int64) for key, value in bounds.items()}
+
+
 class GraphWriter:
     """Writes convolutions and what lies between them into the nodes of an ONNX graph.
 
@@ -94,11 +100,7 @@ class GraphWriter:
 
     def slice(self, x: str, at: Sequence[slice], name: str) -> str:
         """Add a slice of rows and columns."""
-        bounds = [[s.start for s in at], [s.stop for s in at], [2, 3]]
-        keys = (f"{name}.starts", f"{name}.ends", f"{name}.axes")
-        constants = [
-            self.constant(k, np.array(v, np.int64)) for k, v in zip(keys, bounds, strict=True)
-        ]
+        constants = [self.constant(k, v) for k, v in slice_constants(name, at).items()]
         return self.node("Slice", [x, *constants], name)
 
     def relu(self, x: str) -> str:
