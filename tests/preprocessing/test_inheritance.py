@@ -1,4 +1,4 @@
-"""What a student has of its teacher before its first step: the weights, and the part of the face."""
+"""The teacher's weights and the part of its face that a student has before its first step."""
 
 from __future__ import annotations
 
