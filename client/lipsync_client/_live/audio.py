@@ -52,6 +52,7 @@ class LiveAudio:
     Attributes:
         open: audio that is fed now follows directly.
         fed: samples fed so far.
+        silence: the audio of a frame at which nothing is played.
     """
 
     def __init__(self, options: LiveOptions) -> None:
@@ -62,10 +63,10 @@ class LiveAudio:
         if options.rate != protocol.SAMPLE_RATE:
             lower = min(options.rate, protocol.SAMPLE_RATE)
             self._reach = -(-options.rate * _RESAMPLER_REACH // lower)
-        self._silence: Samples = np.zeros(
+        self.silence: Samples = np.zeros(
             (options.audio_rate // protocol.FPS, options.audio_channels), np.float32
         )
-        self._silence.flags.writeable = False
+        self.silence.flags.writeable = False
         self._waiting: list[tuple[Samples, int, float] | None] = []  # None: up to the next frame
         self._spans: deque[_Span] = deque()
         self._arrivals: deque[tuple[int, float]] = deque()  # end of a block, and when it came
@@ -210,7 +211,7 @@ class LiveAudio:
         """Return the audio of a frame for the output; silence where there is none."""
         begin, end = frame * self._size, (frame + 1) * self._size
         if begin >= self._line.end or end <= self._line.start:
-            return self._silence
+            return self.silence
         options = self._options
         if options.audio_rate == options.rate:
             return mixed(self._line.between(begin, end), options.audio_channels)

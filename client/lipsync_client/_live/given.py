@@ -50,3 +50,25 @@ class GivenFrames:
         if schedule.at % _FORGET_EVERY == 0:
             audio.forget(schedule.at)
         return frame
+
+    def rest(self, chunk: Chunk, until: float) -> list[tuple[float, LiveFrame]]:
+        """Return the next frames, and when they are due: of an idle chunk, while no reply is pending.
+
+        All at once, because a session that wakes up for each of them finds nothing of its own in the caches.
+
+        Args:
+            chunk: to whose end they go.
+            until: all are due before this time.
+        """
+        schedule, silence, frames = self._schedule, self._audio.silence, []
+        for at in range(schedule.at, chunk.end):
+            if (due := schedule.times.due(at)) >= until or not chunk.frames:
+                break
+            video, index = chunk.frames[at - chunk.start], schedule.loop_index(at)
+            frames.append((due, LiveFrame(at, video, silence, True, index, False)))
+        return frames
+
+    def note_rest(self, now: float) -> None:
+        """Go on to the frame after one of `rest`, which is given now."""
+        self._schedule.at += 1
+        self._report.frame(now, repeated=False, idle=True)

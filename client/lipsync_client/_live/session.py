@@ -220,13 +220,16 @@ class LiveSession:
             frame = self._given.next(chunk, self._loop.time())
             self._feeder.make_room()
             yield frame
-            # A session that rests needs nothing for its next frame but the time.
-            while (due := self._rest_due(chunk)) is not None:
-                self._waiter = self._pool.clock.beat(due)
-                await self._waiter
+            # A session that rests needs nothing for its next frames but the time.
+            until = self._rests_until if self._undisturbed else -math.inf
+            for due, frame in self._given.rest(chunk, until):
+                if self._undisturbed:
+                    self._waiter = self._pool.clock.beat(due)
+                    await self._waiter
                 if not self._undisturbed:
                     break
-                yield self._given.next(chunk, self._loop.time())
+                self._given.note_rest(self._loop.time())
+                yield frame
         if self._failure is not None and not self._closed:
             raise self._failure
 
@@ -258,13 +261,6 @@ class LiveSession:
                 self._undisturbed = chunk.idle and bool(chunk.frames) and not self._replies.pending
                 return chunk
         return None
-
-    def _rest_due(self, chunk: Chunk) -> float | None:
-        """Return when the next frame is due if nothing is to be decided before it, else None."""
-        if not self._undisturbed or self._schedule.at >= chunk.end:
-            return None
-        due = self._schedule.times.due(self._schedule.at)
-        return due if due < self._rests_until else None
 
     def _advance(self) -> None:
         """Carry out what the schedule decides now."""
