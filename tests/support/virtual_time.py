@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import selectors
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -35,7 +36,8 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Return what a coroutine returns, in virtual time."""
+    """Return what a coroutine returns, in virtual time and with the same random numbers each time."""
+    random.seed(0)
     loop = VirtualTimeLoop()
     try:
         return loop.run_until_complete(work)
