@@ -5,6 +5,7 @@ from __future__ import annotations
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -127,3 +128,46 @@ def test_a_waiting_caller_goes_before_the_queue_of_another(
         for caller in callers:
             caller.close()
         gateway.close()
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_beside_a_modest_caller_another_gets_half_of_the_places(
+    replicas: list[Replica],
+    gateway_folder: Path,
+    request_tensors: dict[str, NDArray[Any]],
+    protocol: str,
+) -> None:
+    """One that has a request in flight at a time finds a place free; alone, the other has all of them."""
+    settings = {"GATEWAY_REPLICA_REQUESTS": "2"}
+    gateway = Gateway(gateway_folder / "modest", replicas[:1], TOKENS, settings=settings)
+    backend = f"triton_{protocol}"
+
+    def request(caller: Caller) -> None:
+        caller.frames(protocol, "toy", request_tensors, "JPEG")
+
+    def served(name: str, begun: int) -> set[str]:
+        lines = [line for line in gateway.log()[begun:] if str(line["path"]).endswith("nfer")]
+        return {str(line["backend"]) for line in lines if line["caller"] == name}
+
+    with ExitStack() as stack:
+        stack.callback(gateway.close)
+
+        def caller(name: str) -> Caller:
+            made = Caller(gateway.address, gateway_folder / "ca.pem", TOKENS[name])
+            stack.callback(made.close)
+            return made
+
+        wait_until("the replica is up", lambda: gateway.up() == 1)
+        modest, many = caller("honest"), [caller("anna") for _ in range(6)]
+        pool = stack.enter_context(ThreadPoolExecutor(6))
+        list(pool.map(request, many * 2))
+        assert served("anna", 0) == {backend}, "alone"
+        begun = len(gateway.log())
+        for _ in range(3):
+            request(modest)
+            list(pool.map(request, many))
+        assert served("honest", begun) == {backend}
+        assert served("anna", begun) == {backend, f"{backend}_more"}
+        limits = 'haproxy_server_limit_sessions{proxy="%s",server="%s1"}'
+        assert metric(gateway, limits % (backend, protocol)) == 2
+        assert metric(gateway, limits % (f"{backend}_more", protocol)) == 1
