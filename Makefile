@@ -32,7 +32,8 @@ test: $(READY)
 
 ## make test-fast  the tests that need neither a server nor seconds of training, compiling or building
 test-fast: $(READY)
-	$(BIN)/python -m pytest -m "not soak and not server and not slow" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not soak and not server and not slow" -n 2 --dist loadfile \
+		--ignore tests/doors --ignore tests/soak  # none of these: to import them takes seconds
 
 ## make test-export  the tests of checkpoints and trainings, which need torch
 test-export: $(READY)

@@ -12,7 +12,6 @@ import soundfile
 from lipsync_benchmarks import ratios, steps
 from lipsync_benchmarks.job import Job, JobProcess, Outcome
 from lipsync_benchmarks.measure import Row, Sample, measure
-from lipsync_benchmarks.plots import plot_scaling, plot_steps
 from lipsync_benchmarks.processes import own_mb
 from lipsync_benchmarks.scaling import Point
 from lipsync_benchmarks.service import Clips
@@ -112,6 +111,8 @@ def test_guard_names_what_changed(tmp_path: Path) -> None:
 
 
 def test_diagrams(tmp_path: Path) -> None:
+    from lipsync_benchmarks.plots import plot_scaling, plot_steps  # they import matplotlib
+
     times = {name: dict.fromkeys(steps.STEPS, 2.0) for name in ("MP4", "raw")}
     plot_steps(times, tmp_path / "images/steps.png")
     points = [Point(x, Outcome(25, x, 0.1, [(0.1, 8)]), 90.0) for x in (1, 2, 4)]

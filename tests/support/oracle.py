@@ -14,12 +14,20 @@ import cv2
 import librosa
 import numpy as np
 import onnxruntime
-import scipy.signal
 import soundfile
 import soxr
 from numpy.typing import NDArray
 
 KEPT_CLIPS = 4
+BANK: dict[str, Any] = {
+    "sr": 16000,
+    "n_fft": 800,
+    "n_mels": 80,
+    "fmin": 55,
+    "fmax": 7600,
+    "htk": False,
+    "norm": "slaney",
+}
 
 
 def load_audio(path: Path) -> NDArray[Any]:
@@ -44,16 +52,23 @@ def mel(wave: NDArray[Any]) -> NDArray[Any]:
     emphasised = wave.copy()
     emphasised[1:] = wave[1:] - 0.97 * wave[:-1]
     padded = np.concatenate([np.zeros(400), emphasised, np.zeros(400)])
-    window = scipy.signal.get_window("hann", 800, fftbins=True)
+    window = hann()
     columns = 1 + len(wave) // 200
     magnitude = np.stack(
         [np.abs(np.fft.rfft(padded[200 * t : 200 * t + 800] * window)) for t in range(columns)], 1
     )
-    bank = librosa.filters.mel(
-        sr=16000, n_fft=800, n_mels=80, fmin=55, fmax=7600, htk=False, norm="slaney"
-    )
-    decibels = 20 * np.log10(np.maximum(1e-5, bank @ magnitude)) - 20
+    decibels = 20 * np.log10(np.maximum(1e-5, mel_bank() @ magnitude)) - 20
     return np.asarray(np.clip(8 * (decibels + 100) / 100 - 4, -4, 4))
+
+
+def hann() -> NDArray[Any]:
+    """Step 3: a periodic Hann window of 800 samples."""
+    return np.asarray(0.5 - 0.5 * np.cos(2 * np.pi * np.arange(800) / 800))
+
+
+def mel_bank(**other: Any) -> NDArray[Any]:
+    """Step 4: the filter bank, with other arguments than the contract's if any are given."""
+    return np.asarray(librosa.filters.mel(**(BANK | other)))
 
 
 def window_count(columns: int) -> int:
