@@ -62,6 +62,8 @@ class BotSession:
 
     Attributes:
         fed: samples at `rate` that were fed so far.
+        interruptions: number of calls of `interrupt`. Whoever hands a frame on in parts compares it before
+            the audio.
     """
 
     def __init__(
@@ -88,7 +90,7 @@ class BotSession:
         self._resampler: tuple[int, soxr.ResampleStream] | None = None
         self._feeding: asyncio.Task[None] | None = None
         self._begins = self._plays = False
-        self.fed = 0
+        self.fed = self.interruptions = 0
 
     async def open(self) -> Avatar:
         """Connect, and request the first idle frames; return the avatar.
@@ -153,6 +155,7 @@ class BotSession:
         Returns:
             How many samples of the reply, at the session's rate, were played.
         """
+        self.interruptions += 1
         self._cancel_feeding()
         self._resampler = None
         self._begins = self._plays = False

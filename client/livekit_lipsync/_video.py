@@ -99,8 +99,11 @@ class LipSyncVideoGenerator(VideoGenerator):
         frames = self._session.frames()
         async with aclosing(frames):
             async for frame in frames:
+                interruptions = self._session.interruptions
                 if frame.video is not None:
                     yield self._video(frame)
+                if interruptions != self._session.interruptions:
+                    continue  # while the runner took the video; its audio would count as the next reply's
                 if len(frame.audio):
                     audio = frame.audio.tobytes()
                     yield rtc.AudioFrame(audio, self._rate, 1, len(frame.audio))

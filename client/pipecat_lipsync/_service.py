@@ -77,7 +77,6 @@ class LipSyncVideoService(AIService):
             deque()
         )  # with the position after which each is pushed
         self._in_reply = False
-        self._interruptions = 0
         self._to_rgb = VideoReformatter()
 
     def can_generate_metrics(self) -> bool:
@@ -160,7 +159,6 @@ class LipSyncVideoService(AIService):
 
     async def _interrupt(self) -> None:
         """Drop the speech, and what follows it unless it must not be lost."""
-        self._interruptions += 1
         self._in_reply = False
         if self._session is not None:
             self._session.interrupt()
@@ -175,7 +173,7 @@ class LipSyncVideoService(AIService):
         try:
             async with aclosing(frames):
                 async for frame in frames:
-                    await self._push(frame)
+                    await self._push(session, frame)
         except LipSyncError as e:
             self._session = None
             await session.aclose()
@@ -185,13 +183,13 @@ class LipSyncVideoService(AIService):
             while self._held:
                 await self.push_frame(self._held.popleft()[1])
 
-    async def _push(self, frame: BotFrame) -> None:
-        interruptions = self._interruptions
+    async def _push(self, session: BotSession, frame: BotFrame) -> None:
+        interruptions = session.interruptions
         if frame.begins_reply:
             await self.stop_ttfb_metrics()
         if frame.video is not None:
             await self.push_frame(self._image(frame))
-        if len(frame.audio) and interruptions == self._interruptions:
+        if len(frame.audio) and interruptions == session.interruptions:
             await self.push_frame(TTSAudioRawFrame(frame.audio.tobytes(), self._rate, 1))
         if frame.ends_reply:
             await self.stop_processing_metrics()

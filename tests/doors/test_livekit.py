@@ -152,6 +152,34 @@ def test_a_cleared_buffer_ends_the_audio_and_the_next_segment_is_whole(server: S
     assert np.array_equal(heard(media)[lengths[1] :], wave)
 
 
+def test_a_buffer_cleared_while_the_video_is_taken_takes_the_audio_of_that_frame(
+    server: Server,
+) -> None:
+    """Otherwise 40 ms of the old reply would come after it had ended, as the beginning of the next."""
+
+    async def run() -> None:
+        generator = LipSyncVideoGenerator(server.grpc_url, "toy", sample_rate=RATE)
+        await generator.start()
+        wave = pcm(1.0)
+        frame = rtc.AudioFrame(wave.tobytes(), RATE, 1, len(wave))
+        try:
+            await generator.push_audio(frame)
+            played, cleared = 0, False
+            async for item in generator:
+                if isinstance(item, rtc.AudioFrame):
+                    assert not cleared
+                    played += 1
+                elif not cleared and played == 2:
+                    generator.clear_buffer()
+                    cleared, played = True, 0
+                elif cleared and (played := played + 1) == 10:
+                    break
+        finally:
+            await generator.aclose()
+
+    asyncio.run(asyncio.wait_for(run(), 120))
+
+
 def test_the_servers_access_units_are_published_as_they_are(server: Server) -> None:
     wave = pcm(1.0)
     published: list[rtc.TrackPublishOptions] = []
