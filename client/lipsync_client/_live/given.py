@@ -61,10 +61,11 @@ class GivenFrames:
             until: all are due before this time.
         """
         schedule, silence, frames = self._schedule, self._audio.silence, []
-        for at in range(schedule.at, chunk.end):
-            if (due := schedule.times.due(at)) >= until or not chunk.frames:
+        first = schedule.at
+        for at, video in enumerate((chunk.frames or ())[first - chunk.start : chunk.count], first):
+            if (due := schedule.times.due(at)) >= until:
                 break
-            video, index = chunk.frames[at - chunk.start], schedule.loop_index(at)
+            index = schedule.loop_index(at)
             frames.append((due, LiveFrame(at, video, silence, True, index, False)))
         return frames
 
